@@ -1,0 +1,16 @@
+//! Wire messages, error texts and codes, versions. Never does I/O.
+
+pub mod clock;
+pub mod error;
+pub mod version;
+
+/// Messages compiled from `proto/`, a module a package.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+mod messages {
+    include!(concat!(env!("OUT_DIR"), "/messages.rs"));
+}
+
+pub use messages::*;
+
+/// The compiled file descriptors, encoded as a `FileDescriptorSet`: what the JSON gateway reads.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

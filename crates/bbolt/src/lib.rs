@@ -1,0 +1,1 @@
+//! The data file in bbolt's format.

@@ -1,0 +1,1 @@
+//! etcdctl and etcdutl: the online client and the offline tool.

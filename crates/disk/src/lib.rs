@@ -1,0 +1,103 @@
+//! The one seam to files: read, write, sync, lock, rename. A real disk, and (for tests and the
+//! simulator) one in memory that loses, tears and refuses what real disks lose, tear and refuse.
+//! The only crate with `unsafe`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How a file is opened. New files get mode 0600.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// For reading only; the file must exist.
+    Read,
+    /// For reading and writing; the file must exist.
+    Write,
+    /// For reading and writing; made if it does not exist, kept as it is if it does.
+    WriteOrCreate,
+    /// For reading and writing; must not exist before.
+    CreateNew,
+    /// For reading and writing; made, or cut to nothing if it exists.
+    Truncate,
+}
+
+/// Which of the two kinds of lock etcd takes, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// `fcntl(F_OFD_SETLK)` write lock on the whole file: WAL segments.
+    Segment,
+    /// `flock(LOCK_EX)`: the bbolt file of a writer.
+    Exclusive,
+    /// `flock(LOCK_SH)`: the bbolt file of a reader.
+    Shared,
+}
+
+/// What a directory holds under one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The name within its directory.
+    pub name: String,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+}
+
+/// What is known of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// Bytes of a file.
+    pub len: u64,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// A file system. Names are whole paths.
+pub trait Disk: Send + Sync {
+    /// Opens or makes a file.
+    fn open(&self, path: &Path, open: Open) -> io::Result<Arc<dyn File>>;
+    /// What is at `path`; `None` if nothing is.
+    fn metadata(&self, path: &Path) -> io::Result<Option<Metadata>>;
+    /// Makes a directory with mode 0700, and its parents.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// The entries of a directory, sorted by name.
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;
+    /// Renames a file or directory, replacing a file at `to`.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a directory and all below it; nothing there is not an error.
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+}
+
+/// An open file. Reads and writes name their place, so that threads share one handle.
+pub trait File: Send + Sync {
+    /// Bytes in the file.
+    fn len(&self) -> io::Result<u64>;
+    /// Reads until `buf` is full or the file ends, and says how much that was. May wait for the device.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// As `read_at`, but refuses to wait: `None` if any of it is not in memory.
+    fn try_read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>>;
+    /// Writes all of `buf`.
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+    /// Cuts or extends the file; what is new reads as zero.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Reserves space so that the file has at least `len` bytes; what is new reads as zero.
+    fn allocate(&self, len: u64) -> io::Result<()>;
+    /// Makes content and length durable. A failure is final: it must never be tried again.
+    fn sync_data(&self) -> io::Result<()>;
+    /// As `sync_data`, with all other metadata.
+    fn sync_all(&self) -> io::Result<()>;
+    /// Takes a lock that lasts until the handle is dropped; `false` if another holder has it.
+    fn try_lock(&self, lock: Lock) -> io::Result<bool>;
+}
+
+/// Makes `path` durable under its name: syncs the directory that holds it.
+pub fn sync_parent(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let parent = path
+        .parent()
+        .map_or_else(|| PathBuf::from("."), Path::to_path_buf);
+    disk.sync_dir(&parent)
+}

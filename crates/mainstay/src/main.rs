@@ -1,0 +1,3 @@
+//! Picks the personality by name or sub-command, nothing else.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! One member without sockets, clock or threads.

@@ -1,0 +1,1 @@
+//! Revisions, key index, store, compaction, hashes and the schema of the data file.

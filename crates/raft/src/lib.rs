@@ -1,0 +1,1 @@
+//! Consensus without I/O, clock or threads.

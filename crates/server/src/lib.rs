@@ -1,0 +1,1 @@
+//! Sockets, threads and the time of day around a member.

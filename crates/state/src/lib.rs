@@ -1,0 +1,1 @@
+//! The deterministic machine that applies the log.

@@ -1,0 +1,1 @@
+//! Log segments and snapshot files in etcd's format.

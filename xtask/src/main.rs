@@ -1,0 +1,3 @@
+//! Tasks of the repository: `cargo xtask check|fix|tidy|bench|interop`.
+
+fn main() {}

@@ -1,0 +1,125 @@
+//! What goes between a front thread and the stages. Plain data; the wiring decides how it travels.
+
+use api::error::Status;
+use bytes::Bytes;
+
+/// What a front thread asks of the decide stage.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AskDecide {
+    /// Put an encoded `InternalRaftRequest` into the log. Answered by `Tell::Done` with `id`: by
+    /// the apply stage when it is applied, by the decide stage with an error if it is dropped for
+    /// good. No answer is allowed where the fate is unknown: the caller times out.
+    Propose {
+        /// The ID in the request's header.
+        id: u64,
+        /// The encoded request.
+        data: Bytes,
+    },
+    /// As `Propose`, for a change of the membership: `raftpb::ConfChange`.
+    ProposeConfChange {
+        /// The ID in the change.
+        id: u64,
+        /// The change.
+        change: api::raftpb::ConfChange,
+    },
+    /// Confirm leadership and say the index that linearizable reads have to wait for:
+    /// `Tell::ReadIndex`. May stay unanswered; the front thread asks again with a new `id`.
+    ReadIndex {
+        /// Unique among all fronts and attempts (etcd issue 20418).
+        id: u64,
+    },
+    /// Hand leadership to another voter. No answer; the front thread looks at the leader.
+    TransferLeader {
+        /// The member that shall lead.
+        to: u64,
+    },
+}
+
+/// What a front thread asks of the apply stage, which owns store, lessor and backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AskApply {
+    /// Renew a lease if this member is the primary lessor: `Tell::Renewed`.
+    Renew {
+        /// Echoed in the answer.
+        id: u64,
+        /// The lease.
+        lease: i64,
+    },
+    /// Look a lease up: `Tell::Lease`.
+    TimeToLive {
+        /// Echoed in the answer.
+        id: u64,
+        /// The lease.
+        lease: i64,
+        /// Whether its keys are wanted.
+        keys: bool,
+    },
+    /// All leases: `Tell::Leases`.
+    Leases {
+        /// Echoed in the answer.
+        id: u64,
+    },
+    /// Rewrite the data file: `Tell::Done` with an empty message when that has finished.
+    Defragment {
+        /// Echoed in the answer.
+        id: u64,
+    },
+}
+
+/// A lease as `LeaseTimeToLive` shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeaseInfo {
+    /// Whole seconds left; may be negative when it has expired and is not revoked yet.
+    pub remaining_seconds: i64,
+    /// The seconds it was granted.
+    pub granted_seconds: i64,
+    /// Its keys, sorted, if asked for.
+    pub keys: Vec<Bytes>,
+}
+
+/// What the stages tell a front thread.
+#[derive(Clone, Debug)]
+pub enum Tell {
+    /// The answer to what was asked with `id`: the encoded response message of the client API
+    /// (header included), or why it failed.
+    Done {
+        /// The ID of the proposal.
+        id: u64,
+        /// The answer.
+        result: Result<Bytes, Status>,
+    },
+    /// The answer to `AskDecide::ReadIndex`.
+    ReadIndex {
+        /// The ID asked with.
+        id: u64,
+        /// Reads may be served once this index is applied.
+        index: u64,
+    },
+    /// A lease was renewed to so many seconds; `None`: there is no such lease.
+    Renewed {
+        /// The ID asked with.
+        id: u64,
+        /// The new time to live in seconds, `None` if the lease is gone.
+        result: Result<Option<i64>, Status>,
+    },
+    /// The answer to `AskApply::TimeToLive`; `None`: there is no such lease.
+    Lease {
+        /// The ID asked with.
+        id: u64,
+        /// The lease.
+        result: Result<Option<LeaseInfo>, Status>,
+    },
+    /// The answer to `AskApply::Leases`: the IDs, in the order of expiry.
+    Leases {
+        /// The ID asked with.
+        id: u64,
+        /// Lease IDs.
+        leases: Vec<i64>,
+    },
+    /// The leader or the term changed; `Pulse` has the new values.
+    LeaderChanged,
+    /// An entry of the current term is committed for the first time: reads that wait ask again.
+    FirstCommitInTerm,
+    /// The member stops, or failed: everything that waits is refused.
+    Stopped,
+}

@@ -2,9 +2,14 @@
 //! simulator) one in memory that loses, tears and refuses what real disks lose, tear and refuse.
 //! The only crate with `unsafe`.
 
+pub mod mem;
+mod real;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+pub use real::RealDisk;
 
 /// How a file is opened. New files get mode 0600.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,8 +101,53 @@ pub trait File: Send + Sync {
 
 /// Makes `path` durable under its name: syncs the directory that holds it.
 pub fn sync_parent(disk: &dyn Disk, path: &Path) -> io::Result<()> {
-    let parent = path
-        .parent()
-        .map_or_else(|| PathBuf::from("."), Path::to_path_buf);
-    disk.sync_dir(&parent)
+    disk.sync_dir(&parent(path))
+}
+
+/// The directory that holds `path`: `.` for a bare name.
+pub fn parent(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(dir) if dir != Path::new("") => dir.to_path_buf(),
+        Some(_) => PathBuf::from("."),
+        None => path.to_path_buf(),
+    }
+}
+
+const COPY_CHUNK_BYTES: usize = 64 * 1024;
+
+/// Copies a directory and all below it, from one disk to another: golden directories into memory,
+/// crash images out to where real tools see them. What is zero stays unwritten, so preallocated
+/// space stays small. Syncs nothing.
+pub fn copy_tree(from: &dyn Disk, from_dir: &Path, to: &dyn Disk, to_dir: &Path) -> io::Result<()> {
+    to.create_dir_all(to_dir)?;
+    for entry in from.list(from_dir)? {
+        let (source, target) = (from_dir.join(&entry.name), to_dir.join(&entry.name));
+        if entry.is_dir {
+            copy_tree(from, &source, to, &target)?;
+        } else {
+            copy_file(from, &source, to, &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies one file, replacing what is at `target`. What is zero stays unwritten. Syncs nothing.
+pub fn copy_file(from: &dyn Disk, source: &Path, to: &dyn Disk, target: &Path) -> io::Result<()> {
+    let source = from.open(source, Open::Read)?;
+    let target = to.open(target, Open::Truncate)?;
+    let len = source.len()?;
+    target.set_len(len)?;
+    let mut chunk = vec![0; COPY_CHUNK_BYTES];
+    let mut offset = 0;
+    while offset < len {
+        let n = source.read_at(&mut chunk, offset)?;
+        if n == 0 {
+            break;
+        }
+        if chunk[..n].iter().any(|&byte| byte != 0) {
+            target.write_at(&chunk[..n], offset)?;
+        }
+        offset += n as u64;
+    }
+    Ok(())
 }

@@ -59,6 +59,12 @@ pub enum AskApply {
         /// Echoed in the answer.
         id: u64,
     },
+    /// Commit all that is applied to the data file and pin what it then holds:
+    /// `Tell::Pinned`. For `Snapshot` and `Hash`, which read the file itself.
+    Pin {
+        /// Echoed in the answer.
+        id: u64,
+    },
     /// Rewrite the data file: `Tell::Done` with an empty message when that has finished.
     Defragment {
         /// Echoed in the answer.
@@ -78,7 +84,7 @@ pub struct LeaseInfo {
 }
 
 /// What the stages tell a front thread.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Tell {
     /// The answer to what was asked with `id`: the encoded response message of the client API
     /// (header included), or why it failed.
@@ -115,6 +121,13 @@ pub enum Tell {
         id: u64,
         /// Lease IDs.
         leases: Vec<i64>,
+    },
+    /// The answer to `AskApply::Pin`.
+    Pinned {
+        /// The ID asked with.
+        id: u64,
+        /// The data file with everything that was applied when the question came.
+        result: Result<bbolt::Snapshot, Status>,
     },
     /// The leader or the term changed; `Pulse` has the new values.
     LeaderChanged,

@@ -1,1 +1,26 @@
-//! Consensus without I/O, clock or threads.
+//! Consensus without I/O, clock or threads, by the rules of etcd's raft.
+//!
+//! [`Raft`] is a plain struct. What happens to a member goes in by method calls ([`Raft::tick`], [`Raft::step`],
+//! [`Raft::propose`], [`Raft::read_index`], [`Raft::persisted`], [`Raft::applied`], ...); what a member has to do
+//! comes out of [`Raft::poll`]: entries and a hard state to persist, messages to send, committed entries to apply,
+//! read states, a change of leader. Time is counted in ticks that the caller makes, and chance comes from a seed.
+//!
+//! Storage is asynchronous: the caller may go on feeding and polling while earlier writes are on their way to disk.
+//! Each [`Output`] that has to be synced carries a write number; a message that must not overtake a write names that
+//! number; and [`Raft::persisted`] tells the core how far the disk has come.
+//!
+//! The crate never opens a file or a socket, never reads a clock, never starts a thread, and knows nothing of what
+//! the entries mean. The rules are those of go.etcd.io/raft/v3 v3.7.0; where a rule differs, the item says so.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod config;
+mod core;
+mod error;
+mod message;
+
+pub use config::{Config, Restored};
+pub use core::{Outgoing, Output, PeerState, PeerStatus, Raft, ReadState, Role, SoftState, Status};
+pub use error::{Dropped, Error, Fatal};
+pub use message::{
+    ConfChange, ConfChangeKind, ConfState, Entry, EntryKind, HardState, Message, MessageKind, NONE, Snapshot,
+};

@@ -1,5 +1,36 @@
 //! One member without sockets, clock or threads.
-
+//!
+//! Three plain structs carry a write: [`Decide`] (raft), [`Persist`] (log and snapshot files) and
+//! [`Apply`] (the replicated machine, lessor, compactor, version monitor); a [`Committer`] puts
+//! batches into the data file and [`Job`]s do what may take long. Each takes a batch of messages
+//! by `handle(inputs, now, router)` and sends what follows through the [`Router`], so the wiring
+//! is written once and a driver only decides which thread (or turn of a simulation) runs a stage.
+//!
+//! Time is an argument, chance a seed; files are reached through `disk` alone.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod apply;
+mod committer;
+mod config;
+mod decide;
+mod error;
 pub mod frontend;
+mod log;
+mod message;
+mod open;
+mod pending;
+mod persist;
+mod router;
+mod shared;
+
+pub use apply::{Apply, CommittedBatch, FileCommitted, JobDone, Role};
+pub use committer::Committer;
+pub use config::{AutoCompaction, Config, InitialMember};
+pub use decide::{ConfApplied, Decide, Persisted};
+pub use error::{Error, Fatal};
+pub use log::{Level, Log, LogLine, LogValue};
+pub use message::{SaveBatch, SnapshotFile, ToApply, ToCommitter, ToDecide, ToFront, ToPersist};
+pub use open::{FrontSeat, Opened, open};
+pub use persist::Persist;
+pub use router::{Job, JobKind, Router};
+pub use shared::{Alarm, Facts, Member, Shared};

@@ -43,6 +43,10 @@ impl Error {
     pub(crate) fn corrupt(bucket: &'static str, key: &[u8], why: impl Into<String>) -> Error {
         let shown = &key[..key.len().min(64)];
         let key = shown.iter().map(|byte| format!("{byte:02x}")).collect();
-        Error::Corrupt { bucket, key, why: why.into() }
+        Error::Corrupt {
+            bucket,
+            key,
+            why: why.into(),
+        }
     }
 }

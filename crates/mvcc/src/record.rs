@@ -102,11 +102,19 @@ pub(crate) fn put_varint(out: &mut BytesMut, mut value: u64) {
 }
 
 fn varint_field_len(value: i64) -> usize {
-    if value == 0 { 0 } else { 1 + varint_len(value as u64) }
+    if value == 0 {
+        0
+    } else {
+        1 + varint_len(value as u64)
+    }
 }
 
 fn bytes_len(value: &[u8]) -> usize {
-    if value.is_empty() { 0 } else { 1 + varint_len(value.len() as u64) + value.len() }
+    if value.is_empty() {
+        0
+    } else {
+        1 + varint_len(value.len() as u64) + value.len()
+    }
 }
 
 /// Appends a bytes field (number below 16); an empty one is left out.
@@ -172,9 +180,22 @@ mod tests {
 
     #[test]
     fn the_first_put_is_as_etcd_writes_it() {
-        let record = Record { key: b"foo", create: 2, modified: 2, version: 1, value: b"bar", lease: 0 };
-        assert_eq!(record.to_bytes().as_ref(), b"\x0a\x03foo\x10\x02\x18\x02\x20\x01\x2a\x03bar");
-        let deleted = Record { key: b"foo", ..Record::default() };
+        let record = Record {
+            key: b"foo",
+            create: 2,
+            modified: 2,
+            version: 1,
+            value: b"bar",
+            lease: 0,
+        };
+        assert_eq!(
+            record.to_bytes().as_ref(),
+            b"\x0a\x03foo\x10\x02\x18\x02\x20\x01\x2a\x03bar"
+        );
+        let deleted = Record {
+            key: b"foo",
+            ..Record::default()
+        };
         assert_eq!(deleted.to_bytes().as_ref(), b"\x0a\x03foo");
     }
 
@@ -195,7 +216,10 @@ mod tests {
             assert_eq!(bytes.len(), record.encoded_len());
             assert_eq!(bytes, owned(&record).encode_to_vec());
             assert_eq!(Record::decode(&bytes), Some(record));
-            let stripped = KeyValue { value: Default::default(), ..owned(&record) };
+            let stripped = KeyValue {
+                value: Default::default(),
+                ..owned(&record)
+            };
             assert_eq!(strip_value(&bytes).unwrap(), stripped.encode_to_vec());
         }
     }
@@ -212,7 +236,13 @@ mod tests {
                 assert!(KeyValue::decode(&good[..cut]).is_err(), "cut at {cut}");
             }
         }
-        for bad in [&b"\x00"[..], b"\x0a\x7f", b"\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", b"\x0b", b"\x0a"] {
+        for bad in [
+            &b"\x00"[..],
+            b"\x0a\x7f",
+            b"\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",
+            b"\x0b",
+            b"\x0a",
+        ] {
             assert_eq!(Record::decode(bad), None);
         }
     }

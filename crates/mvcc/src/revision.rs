@@ -91,7 +91,10 @@ mod tests {
         assert_eq!(Rev::new(2, 0).to_tombstone_bytes().to_vec(), deleted);
         assert_eq!(
             RevKey::decode(&deleted).unwrap(),
-            RevKey { rev: Rev::new(2, 0), tombstone: true }
+            RevKey {
+                rev: Rev::new(2, 0),
+                tombstone: true
+            }
         );
         assert_eq!(
             RevKey::decode(&Rev::new(i64::MAX, 7).to_bytes()).unwrap().rev,

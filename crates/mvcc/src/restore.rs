@@ -1,0 +1,1 @@
+//! Reading the index from the data file.

@@ -1,3 +1,99 @@
-//! Tasks of the repository: `cargo xtask check|fix|tidy|bench|interop`.
+//! Tasks of the repository, one command each; `cargo xtask` lists them.
 
-fn main() {}
+#![allow(clippy::print_stdout)] // A command for people prints.
+
+mod bench;
+mod peers;
+mod tidy;
+
+use std::process::{Command, ExitCode};
+
+const USAGE: &str = "\
+usage: cargo xtask <task>
+
+  check            all that a change must pass and that writes nothing: formatting, lints, tidy, licences
+  fix              format, and apply what the lints can mend by themselves
+  tidy             the rules of the tree: what a crate may use, file heads, words that may not stay
+  peers            build real etcd 3.5, 3.6, 3.7 and the interop tool into target/peers (needs Go)
+  interop [--all]  black-box tests of the built binary, with real etcd beside it; --all: the long form
+  bench --against PATH_TO_ETCD [--scale F] [SCENARIO ...]
+                   CPU per operation, memory and restart time, side by side with real etcd
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let rest = args.get(1..).unwrap_or_default();
+    let result = match args.first().map(String::as_str) {
+        Some("check") => check(),
+        Some("fix") => fix(),
+        Some("tidy") => tidy::run(),
+        Some("peers") => peers::build().map(|_| ()),
+        Some("interop") => peers::interop(rest),
+        Some("bench") => bench::run_all(rest),
+        _ => Err(USAGE.to_string()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            eprintln!("{text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check() -> Result<(), String> {
+    cargo(&["fmt", "--all", "--check"])?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    tidy::run()?;
+    cargo(&[
+        "deny",
+        "--log-level",
+        "error",
+        "check",
+        "licenses",
+        "bans",
+        "sources",
+    ])
+}
+
+fn fix() -> Result<(), String> {
+    cargo(&["fmt", "--all"])?;
+    cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--fix",
+        "--allow-dirty",
+        "--allow-staged",
+    ])
+}
+
+/// Runs cargo in the repository's root.
+fn cargo(args: &[&str]) -> Result<(), String> {
+    run(Command::new("cargo").args(args).current_dir(root()))
+}
+
+/// Runs a command; its failure names it.
+fn run(command: &mut Command) -> Result<(), String> {
+    let status = command
+        .status()
+        .map_err(|error| format!("{command:?}: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("failed ({status}): {command:?}"))
+    }
+}
+
+/// The root of the repository.
+fn root() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask is a folder of the repository")
+        .to_path_buf()
+}
+
+/// Where cargo builds.
+fn target() -> std::path::PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), std::path::PathBuf::from)
+}

@@ -1,1 +1,377 @@
-//! Black-box tests of the built binary, with real etcd beside it.
+//! The rig of the black-box tests: starts the built binary and real etcd on the same directories,
+//! stops them as operators and accidents do, and asks the interop tool what clients see.
+//! Never looks into a server.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// Where the programs are; made by `cargo xtask interop`.
+#[derive(Clone, Debug)]
+pub struct Rig {
+    /// The `mainstay` binary.
+    pub mainstay: PathBuf,
+    /// The folder of real etcd, `3.5/etcd` and so on, and of the tool.
+    pub peers: PathBuf,
+    /// Whether the long forms are asked for.
+    pub all: bool,
+}
+
+impl Rig {
+    /// The rig, or `None` (and a line that says so) where the peers are not built.
+    pub fn find(test: &str) -> Option<Rig> {
+        let (Some(mainstay), Some(peers)) = (
+            std::env::var_os("MAINSTAY_BIN"),
+            std::env::var_os("MAINSTAY_PEERS"),
+        ) else {
+            eprintln!("{test}: skipped, it needs real etcd: run `cargo xtask interop`");
+            return None;
+        };
+        let all = std::env::var("MAINSTAY_INTEROP").is_ok_and(|form| form == "all");
+        Some(Rig {
+            mainstay: mainstay.into(),
+            peers: peers.into(),
+            all,
+        })
+    }
+
+    /// A program of real etcd: `go("3.6", "etcdctl")`.
+    pub fn go(&self, line: &str, program: &str) -> PathBuf {
+        self.peers.join(line).join(program)
+    }
+
+    /// Runs the interop tool and gives its output; panics with what it said when it fails.
+    pub fn tool(&self, args: &[&str]) -> String {
+        let output = Command::new(self.peers.join("tool"))
+            .args(args)
+            .output()
+            .expect("the tool runs");
+        assert!(
+            output.status.success(),
+            "tool {args:?}: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Starts the tool's load beside the test.
+    pub fn load(&self, endpoint: &str, account: &Path, args: &[&str]) -> Load {
+        let child = Command::new(self.peers.join("tool"))
+            .args(["load", "-endpoint", endpoint, "-account"])
+            .arg(account)
+            .args(args)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the tool runs");
+        Load(child)
+    }
+}
+
+/// A load that goes on until it is ended.
+pub struct Load(Child);
+
+impl Load {
+    /// Tells the load to stop and waits for it.
+    pub fn end(mut self) {
+        signal(&self.0, "TERM");
+        let status = self.0.wait().expect("the load ends");
+        assert!(status.success(), "the load failed: {status}");
+    }
+
+    /// Waits until the account has grown by `lines` lines.
+    pub fn wait_for_lines(&mut self, account: &Path, lines: usize) {
+        let count = || fs::read(account).map_or(0, |text| text.iter().filter(|b| **b == b'\n').count());
+        let (start, deadline) = (count(), Instant::now() + Duration::from_secs(60));
+        while count() < start + lines {
+            assert!(Instant::now() < deadline, "the load does not get on");
+            assert!(
+                self.0.try_wait().expect("its state is known").is_none(),
+                "the load ended early"
+            );
+            pause();
+        }
+    }
+}
+
+/// Which server runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// Real etcd of a line: "3.5", "3.6" or "3.7".
+    Go(&'static str),
+    /// Mainstay, emulating a line; "3.7" is what it is by itself.
+    Ours(&'static str),
+}
+
+/// How a server is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// SIGTERM, and wait.
+    Term,
+    /// SIGKILL.
+    Kill,
+}
+
+/// A data directory with the addresses that its member keeps.
+pub struct Home {
+    /// The folder of this test.
+    pub dir: PathBuf,
+    client: u16,
+    peer: u16,
+}
+
+impl Home {
+    /// A fresh folder.
+    pub fn new(name: &str) -> Home {
+        let dir = std::env::temp_dir().join(format!("mainstay-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).expect("a folder for the test");
+        Home {
+            dir,
+            client: free_port(),
+            peer: free_port(),
+        }
+    }
+
+    /// The client URL.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.client)
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// The account of the load.
+    pub fn account(&self) -> PathBuf {
+        self.dir.join("account.jsonl")
+    }
+
+    /// The bbolt file.
+    pub fn db(&self) -> PathBuf {
+        self.data().join("member/snap/db")
+    }
+
+    /// Starts a server on the directory; it need not get ready.
+    pub fn spawn(&self, rig: &Rig, program: Program, flags: &[&str]) -> Server {
+        let (client, peer) = (self.endpoint(), format!("http://127.0.0.1:{}", self.peer));
+        let mut command = match program {
+            Program::Go(line) => Command::new(rig.go(line, "etcd")),
+            Program::Ours(line) => {
+                let mut command = Command::new(&rig.mainstay);
+                command.arg("server");
+                if line != "3.7" {
+                    command.env("ETCD_EMULATED_VERSION", line);
+                }
+                command
+            }
+        };
+        let log = self.dir.join("log");
+        let file = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("a log file");
+        let from = file.metadata().map_or(0, |m| m.len());
+        let child = command
+            .arg(format!("--data-dir={}", self.data().display()))
+            .args([
+                format!("--listen-client-urls={client}"),
+                format!("--advertise-client-urls={client}"),
+            ])
+            .args([
+                format!("--listen-peer-urls={peer}"),
+                format!("--initial-advertise-peer-urls={peer}"),
+            ])
+            .arg(format!("--initial-cluster=default={peer}"))
+            .args(flags)
+            .stdout(file.try_clone().expect("a log file"))
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Server {
+            child,
+            program,
+            log,
+            from,
+            client: self.client,
+        }
+    }
+
+    /// Starts a server and waits until it answers.
+    pub fn start(&self, rig: &Rig, program: Program, flags: &[&str]) -> Server {
+        let mut server = self.spawn(rig, program, flags);
+        server.wait_until_ready();
+        server
+    }
+
+    /// What clients see, as JSON, at the present revision and the given ones.
+    pub fn state(&self, rig: &Rig, revisions: &[i64]) -> serde_json::Value {
+        let revisions: Vec<String> = revisions.iter().map(ToString::to_string).collect();
+        let text = rig.tool(&[
+            "state",
+            "-endpoint",
+            &self.endpoint(),
+            "-revs",
+            &revisions.join(","),
+        ]);
+        serde_json::from_str(&text).expect("the tool prints JSON")
+    }
+
+    /// Holds the account against the server.
+    pub fn verify(&self, rig: &Rig) -> String {
+        let account = self.account();
+        rig.tool(&[
+            "verify",
+            "-endpoint",
+            &self.endpoint(),
+            "-account",
+            &account.to_string_lossy(),
+        ])
+    }
+
+    /// Runs bbolt's check over the data file of a stopped server, and etcdutl's look at it.
+    pub fn check_file(&self, rig: &Rig) {
+        let db = self.db();
+        rig.tool(&["check", &db.to_string_lossy()]);
+        let output = Command::new(rig.go("3.7", "etcdutl"))
+            .args(["hashkv", "-w", "json"])
+            .arg(&db)
+            .output()
+            .expect("etcdutl runs");
+        assert!(
+            output.status.success(),
+            "etcdutl hashkv: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("kept for a look: {}", self.dir.display());
+        } else {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// A running server; killed when dropped.
+pub struct Server {
+    child: Child,
+    program: Program,
+    log: PathBuf,
+    from: u64,
+    client: u16,
+}
+
+impl Server {
+    /// Waits until /health says that a linearizable read works.
+    pub fn wait_until_ready(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !healthy(self.client) {
+            if let Some(status) = self.child.try_wait().expect("its state is known") {
+                panic!(
+                    "{:?} stopped ({status}) before it was ready:\n{}",
+                    self.program,
+                    self.log()
+                );
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{:?} is not ready after 60 s:\n{}",
+                self.program,
+                self.log()
+            );
+            pause();
+        }
+    }
+
+    /// Stops the server and gives its exit status.
+    pub fn stop(mut self, how: Stop) -> ExitStatus {
+        signal(&self.child, if how == Stop::Term { "TERM" } else { "KILL" });
+        self.wait()
+    }
+
+    /// Waits until the server ends by itself; panics after 60 s.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(status) = self.child.try_wait().expect("its state is known") {
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{:?} does not stop:\n{}",
+                self.program,
+                self.log()
+            );
+            pause();
+        }
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What this server logged.
+    pub fn log(&self) -> String {
+        let text = fs::read(&self.log).unwrap_or_default();
+        let from = usize::try_from(self.from).unwrap_or_default().min(text.len());
+        String::from_utf8_lossy(&text[from..]).into_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One HTTP/1.1 request to a server on this machine; the whole answer.
+pub fn http(port: u16, request: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn healthy(port: u16) -> bool {
+    http(
+        port,
+        "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    )
+    .is_ok_and(|answer| answer.contains("\"health\":\"true\""))
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(child.id().to_string())
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "kill -{name} {}",
+        child.id()
+    );
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its address").port()
+}
+
+/// A look at another process costs little; this is how often one is taken.
+fn pause() {
+    std::thread::sleep(Duration::from_millis(10));
+}

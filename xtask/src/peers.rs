@@ -1,0 +1,74 @@
+//! Real etcd as peer: builds the releases that the interop tests need, then runs those tests.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::{root, run, target};
+
+const LINES: [&str; 3] = ["3.5", "3.6", "3.7"];
+const PROGRAMS: [(&str, &str); 3] = [
+    ("etcd", "go.etcd.io/etcd/server/v3"),
+    ("etcdctl", "go.etcd.io/etcd/etcdctl/v3"),
+    ("etcdutl", "go.etcd.io/etcd/etcdutl/v3"),
+];
+
+/// Builds what is not there yet and says where it is.
+pub fn build() -> Result<PathBuf, String> {
+    let peers = target().join("peers");
+    for line in LINES {
+        let module = root().join("interop/peers").join(line);
+        let wanted = fs::read_to_string(module.join("go.mod")).map_err(|error| error.to_string())?;
+        let stamp = peers.join(line).join("go.mod");
+        if fs::read_to_string(&stamp).is_ok_and(|built| built == wanted) {
+            continue;
+        }
+        eprintln!("building etcd {line} ...");
+        fs::create_dir_all(peers.join(line)).map_err(|error| error.to_string())?;
+        for (program, package) in PROGRAMS {
+            go(&module, &peers.join(line).join(program), package)?;
+        }
+        fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))?;
+    }
+    go(&root().join("interop/tool"), &peers.join("tool"), ".")?;
+    Ok(peers)
+}
+
+fn go(module: &std::path::Path, output: &std::path::Path, package: &str) -> Result<(), String> {
+    run(Command::new("go")
+        .args(["build", "-o"])
+        .arg(output)
+        .arg(package)
+        .current_dir(module))
+    .map_err(|error| format!("{error}\nThe interop tests need Go 1.24 or newer on the PATH."))
+}
+
+/// Builds the peers and the release binary, and runs the tests of crate `conformance` with both.
+pub fn interop(args: &[String]) -> Result<(), String> {
+    let all = match args {
+        [] => false,
+        [flag] if flag == "--all" => true,
+        _ => return Err("usage: cargo xtask interop [--all]".to_string()),
+    };
+    let peers = build()?;
+    run(Command::new("cargo")
+        .args(["build", "--release", "--package", "mainstay"])
+        .current_dir(root()))?;
+    let mut tests = Command::new("cargo");
+    tests
+        .args([
+            "test",
+            "--package",
+            "conformance",
+            "--",
+            "--nocapture",
+            "--test-threads=2",
+        ])
+        .env("MAINSTAY_BIN", target().join("release/mainstay"))
+        .env("MAINSTAY_PEERS", peers)
+        .current_dir(root());
+    if all {
+        tests.env("MAINSTAY_INTEROP", "all");
+    }
+    run(&mut tests)
+}

@@ -1,1 +1,37 @@
-//! The deterministic machine that applies the log.
+//! The deterministic machine that applies the log: keys, leases, alarms, membership.
+//!
+//! [`Machine::apply`] takes committed entries one by one and leaves replies and [`Effect`]s; all
+//! members of a cluster that apply the same log have the same state, byte for byte, and those that
+//! run Go etcd too. It owns the store. Never reads a clock or a file, never talks to anyone; what
+//! depends on time (which leases expire, when to compact) is decided above and comes as entries.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod alarms;
+mod effect;
+mod entry;
+mod error;
+mod gojson;
+mod ids;
+mod leases;
+mod machine;
+mod membership;
+mod min_version;
+mod quota;
+mod reply;
+mod v2_request;
+pub mod v2store;
+mod wire;
+
+pub use alarms::Alarms;
+pub use effect::{Applied, Effect, Hold, Reply};
+pub use entry::{Committed, EntryKind, request_id};
+pub use error::Error;
+pub use ids::{cluster_id, member_id};
+pub use leases::{LEASE_TTL_MAX, Lease, Leases};
+pub use machine::{Machine, Options, Shared};
+pub use membership::{ChangeContext, Downgrade, Member, Membership};
+pub use min_version::minimal_version;
+pub use quota::{QUOTA_DEFAULT_BYTES, Quota, lease_cost, put_cost, txn_cost};
+pub use reply::{Header, wire_member};
+pub use v2_request::contains_v2_request;

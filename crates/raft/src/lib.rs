@@ -15,12 +15,24 @@
 
 mod config;
 mod core;
+mod election;
 mod error;
+mod jitter;
+mod log;
+mod membership;
 mod message;
+mod output;
+mod progress;
+mod quorum;
+mod reading;
+mod reads;
+mod replication;
+mod step;
 
 pub use config::{Config, Restored};
-pub use core::{Outgoing, Output, PeerState, PeerStatus, Raft, ReadState, Role, SoftState, Status};
+pub use core::Raft;
 pub use error::{Dropped, Error, Fatal};
 pub use message::{
     ConfChange, ConfChangeKind, ConfState, Entry, EntryKind, HardState, Message, MessageKind, NONE, Snapshot,
 };
+pub use output::{Outgoing, Output, PeerState, PeerStatus, ReadState, Role, SoftState, Status};

@@ -90,6 +90,15 @@ pub enum Error {
         /// The text.
         text: String,
     },
+    /// An operation of a txn could not be done after others were. Only a log that no front checked
+    /// (the same key deleted and put) does this; etcd stops there too.
+    #[error("entry {index}: an operation failed after the txn had begun to write: {status}")]
+    PartialTxn {
+        /// The entry's index in the log.
+        index: u64,
+        /// What the operation failed with.
+        status: api::error::Status,
+    },
     /// An entry that changes users, roles or authentication.
     #[error(
         "entry {index}: {what} needs authentication, which is not supported yet; start Go etcd on this directory"

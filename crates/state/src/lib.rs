@@ -8,17 +8,23 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod alarms;
+mod cluster;
 mod effect;
 mod entry;
 mod error;
 mod gojson;
 mod ids;
+mod kv;
 mod leases;
 mod machine;
 mod membership;
 mod min_version;
 mod quota;
+pub mod read;
 mod reply;
+mod restore;
+mod rows;
+mod txn;
 mod v2_request;
 pub mod v2store;
 mod wire;

@@ -39,8 +39,9 @@ impl Header {
     }
 
     /// A response of a range.
-    pub fn range_response(&self, range: &RangeResult) -> Bytes {
-        Op::Range(RangeReply::from(range)).response(&self.encode(range.revision))
+    pub fn range_response(&self, range: RangeResult) -> Bytes {
+        let header = self.encode(range.revision);
+        Op::Range(range.into()).response(&header)
     }
 
     pub(crate) fn lease_grant_response(&self, revision: i64, id: i64, ttl: i64) -> Bytes {
@@ -129,12 +130,6 @@ impl From<RangeResult> for RangeReply {
             more: range.more,
             count: range.count,
         }
-    }
-}
-
-impl From<&RangeResult> for RangeReply {
-    fn from(range: &RangeResult) -> RangeReply {
-        RangeReply::from(range.clone())
     }
 }
 

@@ -26,11 +26,34 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod batch;
+mod cache;
+mod check;
+mod compact;
+mod cursor;
 mod db;
 mod error;
+mod free_pages;
+mod meta;
+mod node;
+mod open;
+mod page;
+mod pager;
 mod snapshot;
+mod space;
+mod stream;
+mod tree;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use batch::Batch;
+pub use compact::compact;
+pub use cursor::Cursor;
 pub use db::{Commit, Db, Options};
 pub use error::{Error, Violation};
-pub use snapshot::{Cursor, Snapshot, Stream, Wait, compact};
+pub use snapshot::{Snapshot, Wait};
+pub use stream::Stream;
+
+/// Locks; what is behind our locks is whole between any two statements that can panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

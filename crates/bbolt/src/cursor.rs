@@ -1,0 +1,184 @@
+//! A walk over a bucket's keys in order. Never writes.
+
+use bytes::Bytes;
+
+use crate::Error;
+use crate::page::{BucketRoot, Page};
+use crate::snapshot::{Snapshot, Wait};
+use crate::tree::DEPTH_MAX;
+
+/// Walks a bucket's keys in order. Keys and values are slices of cached pages. After an error it
+/// stands where it stood; after the end, too (so that `prev` gives the last but one).
+pub struct Cursor {
+    snapshot: Snapshot,
+    /// `None` for a bucket that is not there.
+    root: Option<BucketRoot>,
+    wait: Wait,
+    /// From the root down; the last one is a leaf. Empty if the cursor stands nowhere.
+    frames: Vec<Frame>,
+}
+
+#[derive(Clone)]
+struct Frame {
+    page: Page,
+    at: usize,
+}
+
+/// Which end of a subtree to go to.
+#[derive(Clone, Copy)]
+enum Toward<'a> {
+    First,
+    Last,
+    Key(&'a [u8]),
+}
+
+impl Cursor {
+    pub(crate) fn new(snapshot: Snapshot, root: Option<BucketRoot>, wait: Wait) -> Cursor {
+        Cursor {
+            snapshot,
+            root,
+            wait,
+            frames: Vec::new(),
+        }
+    }
+
+    /// To the first key that is not below `key`.
+    pub fn seek(&mut self, key: &[u8]) -> Result<Option<(Bytes, Bytes)>, Error> {
+        self.go(Toward::Key(key), true)
+    }
+
+    /// To the first key.
+    pub fn first(&mut self) -> Result<Option<(Bytes, Bytes)>, Error> {
+        self.go(Toward::First, true)
+    }
+
+    /// To the last key.
+    pub fn last(&mut self) -> Result<Option<(Bytes, Bytes)>, Error> {
+        self.go(Toward::Last, false)
+    }
+
+    /// To the next key; `None` after the last one, and for a cursor that stands nowhere.
+    #[expect(clippy::should_implement_trait, reason = "it can fail, and prev is its twin")]
+    pub fn next(&mut self) -> Result<Option<(Bytes, Bytes)>, Error> {
+        self.step(true)
+    }
+
+    /// To the key before; `None` before the first one, and for a cursor that stands nowhere.
+    pub fn prev(&mut self) -> Result<Option<(Bytes, Bytes)>, Error> {
+        self.step(false)
+    }
+
+    /// From here on, whether reads may wait.
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.wait = wait;
+    }
+
+    /// Whether what it stands at is a bucket (its value is then the bucket's header).
+    pub(crate) fn is_at_bucket(&self) -> bool {
+        self.frames
+            .last()
+            .is_some_and(|frame| frame.at < frame.page.len() && frame.page.is_bucket(frame.at))
+    }
+
+    fn go(&mut self, toward: Toward, forward: bool) -> Result<Option<(Bytes, Bytes)>, Error> {
+        let Some(root) = &self.root else { return Ok(None) };
+        let root = self.snapshot.root_page(root, self.wait)?;
+        let frames = self.descend(&[], root, toward)?;
+        let before = std::mem::replace(&mut self.frames, frames);
+        if self.stands() {
+            return Ok(self.row());
+        }
+        // An empty leaf, or a key beyond its leaf's last one.
+        match self.step(forward) {
+            Ok(row) => Ok(row),
+            Err(error) => {
+                self.frames = before;
+                Err(error)
+            }
+        }
+    }
+
+    fn step(&mut self, forward: bool) -> Result<Option<(Bytes, Bytes)>, Error> {
+        if let Some(leaf) = self.frames.last_mut() {
+            let next = if forward {
+                leaf.at + 1
+            } else {
+                leaf.at.wrapping_sub(1)
+            };
+            if next < leaf.page.len() {
+                leaf.at = next;
+                return Ok(self.row());
+            }
+        }
+        // Over empty leaves, which bbolt's readers skip as well.
+        let mut frames: Option<Vec<Frame>> = None;
+        loop {
+            let from = frames.as_deref().unwrap_or(&self.frames);
+            let Some(found) = self.next_leaf(from, forward)? else {
+                return Ok(None);
+            };
+            if found.last().is_some_and(|leaf| leaf.page.len() > 0) {
+                self.frames = found;
+                return Ok(self.row());
+            }
+            frames = Some(found);
+        }
+    }
+
+    /// The path to the leaf after (or before) the one that `frames` lead to.
+    fn next_leaf(&self, frames: &[Frame], forward: bool) -> Result<Option<Vec<Frame>>, Error> {
+        let Some((_, branches)) = frames.split_last() else {
+            return Ok(None);
+        };
+        for (level, frame) in branches.iter().enumerate().rev() {
+            let at = if forward {
+                frame.at + 1
+            } else {
+                frame.at.wrapping_sub(1)
+            };
+            if at < frame.page.len() {
+                let mut path = branches[..level].to_vec();
+                path.push(Frame {
+                    page: frame.page.clone(),
+                    at,
+                });
+                let child = self.snapshot.page(frame.page.child(at), self.wait)?;
+                let toward = if forward { Toward::First } else { Toward::Last };
+                return self.descend(&path, child, toward).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    fn descend(&self, path: &[Frame], mut page: Page, toward: Toward) -> Result<Vec<Frame>, Error> {
+        let mut frames = path.to_vec();
+        loop {
+            let last = page.len().saturating_sub(1);
+            let at = match toward {
+                Toward::First => 0,
+                Toward::Last => last,
+                Toward::Key(key) if page.is_leaf() => page.search(0, key).unwrap_or_else(|at| at),
+                Toward::Key(key) => page.child_for(key),
+            };
+            if page.is_leaf() {
+                frames.push(Frame { page, at });
+                return Ok(frames);
+            }
+            let id = page.child(at);
+            frames.push(Frame { page, at });
+            if frames.len() > DEPTH_MAX {
+                return Err(self.snapshot.too_deep(id));
+            }
+            page = self.snapshot.page(id, self.wait)?;
+        }
+    }
+
+    fn stands(&self) -> bool {
+        self.frames.last().is_some_and(|leaf| leaf.at < leaf.page.len())
+    }
+
+    fn row(&self) -> Option<(Bytes, Bytes)> {
+        let leaf = self.frames.last()?;
+        Some((leaf.page.key_shared(leaf.at), leaf.page.value_shared(leaf.at)))
+    }
+}

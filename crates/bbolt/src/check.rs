@@ -40,6 +40,7 @@ impl<'a> Checker<'a> {
             pager,
             meta,
             reached: PageSet::default(),
+            roots: vec![meta.root],
             violations: Vec::new(),
         }
     }
@@ -70,7 +71,15 @@ impl<'a> Checker<'a> {
         }
         while let Some(root) = self.roots.pop() {
             let mut leaf_depth = None;
-            self.node(root, Within { from: None, to: None, depth: 0, leaf_depth: &mut leaf_depth });
+            self.node(
+                root,
+                Within {
+                    from: None,
+                    to: None,
+                    depth: 0,
+                    leaf_depth: &mut leaf_depth,
+                },
+            );
         }
         if let Some((free, _)) = stored {
             self.account(&free);

@@ -73,8 +73,10 @@ impl Cursor {
         self.wait = wait;
     }
 
-    /// Whether what it stands at is a bucket (its value is then the bucket's header).
-    pub(crate) fn is_at_bucket(&self) -> bool {
+    /// Whether what it stands at is a bucket within the bucket, which etcd has not; the value is then the
+    /// bucket's header as stored.
+    #[must_use]
+    pub fn is_at_bucket(&self) -> bool {
         self.frames
             .last()
             .is_some_and(|frame| frame.at < frame.page.len() && frame.page.is_bucket(frame.at))

@@ -66,3 +66,29 @@ pub fn assert_reachable_unchanged(snapshot: &Snapshot, before: &[u8]) {
     }
     assert!(dumps[0] == dumps[1]);
 }
+
+/// Runs the real bbolt tool, if `MAINSTAY_BBOLT` names one; gives what it prints.
+pub fn go_bbolt(args: &[&str]) -> Option<String> {
+    let Some(tool) = std::env::var_os("MAINSTAY_BBOLT") else {
+        eprintln!("skipped: MAINSTAY_BBOLT does not name a bbolt tool");
+        return None;
+    };
+    let out = std::process::Command::new(tool).args(args).output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(
+        out.status.success(),
+        "bbolt {args:?}: {text} {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    Some(text)
+}
+
+/// `bbolt check` of a copy, so that our lock does not stand in its way.
+pub fn go_check(path: &Path) {
+    let copy = path.with_extension("checked");
+    std::fs::copy(path, &copy).unwrap();
+    if let Some(out) = go_bbolt(&["check", copy.to_str().unwrap()]) {
+        assert_eq!(out.trim(), "OK");
+    }
+    std::fs::remove_file(copy).unwrap();
+}

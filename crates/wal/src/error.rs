@@ -18,8 +18,8 @@ pub enum Error {
         source: io::Error,
     },
     /// A sync failed: what was written before it may or may not be on the disk, and no later sync can
-    /// tell. The log takes nothing more; the process has to stop and read the log anew.
-    #[error("{}: a sync of the log failed ({reason}); nothing more is accepted, restart the member", path.display())]
+    /// tell. Nothing more is taken; the process has to stop, and read what is there when it starts again.
+    #[error("{}: a sync failed ({reason}); nothing more is accepted, restart the member", path.display())]
     Poisoned {
         /// The file or directory whose sync failed.
         path: PathBuf,
@@ -177,5 +177,13 @@ impl<T> At<T> for io::Result<T> {
             path: path.to_path_buf(),
             source,
         })
+    }
+}
+
+/// A sync that failed: what it covered may be lost, and no later one can tell.
+pub(crate) fn poisoned(path: &Path, error: &io::Error) -> Error {
+    Error::Poisoned {
+        path: path.to_path_buf(),
+        reason: error.to_string(),
     }
 }

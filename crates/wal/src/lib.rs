@@ -14,13 +14,25 @@
 //! carries it over.
 
 mod error;
+pub mod fuzz;
+mod inspect;
+mod names;
+mod open;
 mod record;
+mod scan;
 pub mod snapfile;
+mod spare;
 mod wal;
+mod wire;
 
 pub use error::Error;
+pub use inspect::{Summary, check, purge, valid_marks};
+pub use names::exists;
+pub use open::Recovered;
 pub use record::{ConfState, Entry, EntryKind, HardState, Mark, Record};
-pub use wal::{Recovered, Saved, Spare, SpareJob, Wal, exists, purge, valid_marks};
+pub use scan::{Located, Records, Tail};
+pub use spare::{Spare, SpareJob};
+pub use wal::{Saved, Wal};
 
 /// Size at which a segment is cut, and to which a new one is preallocated, in bytes: decimal, as
 /// etcd's (server/storage/wal/wal.go SegmentSizeBytes).

@@ -1,0 +1,3 @@
+module waltool
+
+go 1.24

@@ -11,10 +11,12 @@
 
 mod apply;
 mod committer;
+pub mod compactor;
 mod config;
 mod decide;
 mod error;
 pub mod frontend;
+pub mod lessor;
 mod log;
 mod message;
 mod open;

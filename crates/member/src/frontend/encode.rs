@@ -181,6 +181,38 @@ pub(super) fn range_stream_response(kvs: &[Bytes], tail: &RangeTail) -> Bytes {
     out.into()
 }
 
+/// A `TxnResponse` of ranges. Their own headers show the revision alone, as etcd's do.
+pub(super) fn read_txn_response(header: Header, succeeded: bool, results: &[RangeResult]) -> Bytes {
+    const RESPONSES: u32 = 3;
+    const RESPONSE_RANGE: u32 = 1;
+    let parts: Vec<(RangeTail, usize)> = results
+        .iter()
+        .map(|result| {
+            let tail = RangeTail::of(Header::default(), result);
+            let len = range_response_len(&result.kvs, &tail);
+            (tail, len)
+        })
+        .collect();
+    let op_len = |len: usize| len_field_len(RESPONSE_RANGE, len);
+    let total = header.field_len()
+        + varint_field_len(2, u64::from(succeeded))
+        + parts
+            .iter()
+            .map(|(_, len)| len_field_len(RESPONSES, op_len(*len)))
+            .sum::<usize>();
+    let mut out = Vec::with_capacity(total);
+    header.put_field(&mut out);
+    put_varint_field(&mut out, 2, u64::from(succeeded));
+    for (result, (tail, len)) in results.iter().zip(&parts) {
+        put_tag(&mut out, RESPONSES, LEN);
+        put_varint(&mut out, op_len(*len) as u64);
+        put_tag(&mut out, RESPONSE_RANGE, LEN);
+        put_varint(&mut out, *len as u64);
+        put_range_response(&mut out, &result.kvs, tail);
+    }
+    out.into()
+}
+
 /// What a `WatchResponse` says beside its events.
 #[derive(Clone, Debug, Default)]
 pub(super) struct WatchHead {
@@ -324,7 +356,9 @@ mod tests {
     fn watch_answers_are_what_protobuf_makes_of_them() {
         let mut rng = fastrand::Rng::with_seed(2);
         for header in headers() {
-            for (created, canceled, fragment) in [(true, false, false), (true, true, false), (false, false, true)] {
+            for (created, canceled, fragment) in
+                [(true, false, false), (true, true, false), (false, false, true)]
+            {
                 let events: Vec<api::mvccpb::Event> = pairs(&mut rng)
                     .into_iter()
                     .map(|mut kv| {
@@ -396,6 +430,10 @@ mod tests {
         let decoded = pb::InternalRaftRequest::decode(status.clone()).unwrap();
         assert_eq!(decoded.header.unwrap().id, 3);
         assert!(decoded.auth_status.is_some());
-        assert_eq!(status[..2], [0xa2, 0x06], "the header comes before a higher number");
+        assert_eq!(
+            status[..2],
+            [0xa2, 0x06],
+            "the header comes before a higher number"
+        );
     }
 }

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::error::{self, Code, Status};
-use api::etcdserverpb::request_op::Request;
 use api::etcdserverpb::range_request::{SortOrder, SortTarget};
+use api::etcdserverpb::request_op::Request;
 use api::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
 use bytes::Bytes;
 
@@ -14,7 +14,8 @@ pub(super) fn check_range(request: &RangeRequest) -> Result<(), Status> {
     if request.key.is_empty() {
         return Err(error::EMPTY_KEY);
     }
-    if SortOrder::try_from(request.sort_order).is_err() || SortTarget::try_from(request.sort_target).is_err() {
+    if SortOrder::try_from(request.sort_order).is_err() || SortTarget::try_from(request.sort_target).is_err()
+    {
         return Err(error::INVALID_SORT_OPTION);
     }
     Ok(())
@@ -23,7 +24,8 @@ pub(super) fn check_range(request: &RangeRequest) -> Result<(), Status> {
 /// A streamed range read: as a range read, in key order and without revision filters.
 pub(super) fn check_range_stream(request: &RangeRequest) -> Result<(), Status> {
     check_range(request)?;
-    let by_key = request.sort_target == SortTarget::Key as i32 && request.sort_order == SortOrder::Ascend as i32;
+    let by_key =
+        request.sort_target == SortTarget::Key as i32 && request.sort_order == SortOrder::Ascend as i32;
     if request.sort_order != SortOrder::None as i32 && !by_key {
         return Err(Status::new(
             Code::Unimplemented,
@@ -218,26 +220,3 @@ pub(super) fn is_serializable(txn: &TxnRequest) -> bool {
         .chain(&txn.failure)
         .all(|op| matches!(&op.request, Some(Request::RequestRange(range)) if range.serializable))
 }
-
-/// Bytes that the quota counts for a put (etcd: server/storage/quota.go).
-pub(super) fn cost_of_put(put: &PutRequest) -> u64 {
-    const KEY_VALUE_OVERHEAD: u64 = 256;
-    KEY_VALUE_OVERHEAD + put.key.len() as u64 + put.value.len() as u64
-}
-
-/// Bytes that the quota counts for a transaction: its dearer branch.
-pub(super) fn cost_of_txn(txn: &TxnRequest) -> u64 {
-    let cost = |ops: &[RequestOp]| -> u64 {
-        ops.iter()
-            .map(|op| match &op.request {
-                Some(Request::RequestPut(put)) => cost_of_put(put),
-                Some(Request::RequestTxn(txn)) => cost_of_txn(txn),
-                _ => 0,
-            })
-            .sum()
-    };
-    cost(&txn.success).max(cost(&txn.failure))
-}
-
-/// Bytes that the quota counts for a lease.
-pub(super) const COST_OF_LEASE: u64 = 64;

@@ -90,11 +90,15 @@ impl HistoryJob {
             .history(self.from, self.to, JOB_LIMITS, &mut wanted, Wait::Yes);
         if let (true, Ok(history)) = (self.prev_kv, &result) {
             // Kept in the event, where the front thread finds it.
-            let failed = history.events.iter().filter(|event| !event.is_create()).find_map(|event| {
-                event
-                    .encoded_with_previous(|| self.view.previous(event, Wait::Yes))
-                    .err()
-            });
+            let failed = history
+                .events
+                .iter()
+                .filter(|event| !event.is_create())
+                .find_map(|event| {
+                    event
+                        .encoded_with_previous(|| self.view.previous(event, Wait::Yes))
+                        .err()
+                });
             if let Some(error) = failed {
                 result = Err(error);
             }
@@ -147,7 +151,6 @@ impl Hub {
         match view.history(from, to, SCAN_LIMITS, &mut wanted, Wait::No) {
             Ok(history) => self.deliver(view, from, began, &history),
             Err(mvcc::Error::WouldBlock) => self.start_job(view, from, began),
-            // Compacted since `view` was looked at cannot be: the view is the same.
             Err(error) => Step::Failed(error),
         }
     }
@@ -156,11 +159,7 @@ impl Hub {
     pub(in crate::frontend) fn history_done(&mut self, done: HistoryDone) -> Step {
         self.catch_up.job = None;
         match done.result {
-            Ok(history) => match self.deliver(&done.view, done.from, done.began, &history) {
-                // It would have blocked again at once: what is missing is asked for anew.
-                Step::Job(_) => Step::More,
-                step => step,
-            },
+            Ok(history) => self.deliver(&done.view, done.from, done.began, &history),
             Err(error) => Step::Failed(error),
         }
     }
@@ -196,10 +195,12 @@ impl Hub {
     /// Where the sweep goes on: the oldest need at or after the cursor, or the oldest of all.
     fn next_scan(&mut self) -> Option<i64> {
         let oldest = self.waiting.first()?.0;
-        let past_end = self.catch_up.cursor > self.catch_up.sweep_end && oldest < self.catch_up.cursor;
-        let ahead = self.waiting.range((self.catch_up.cursor, 0)..).next();
+        let CatchUp {
+            cursor, sweep_end, ..
+        } = self.catch_up;
+        let ahead = self.waiting.range((cursor, 0)..).next();
         match ahead {
-            Some((next, _)) if !past_end => Some(*next),
+            Some((next, _)) if cursor > 0 && (cursor <= sweep_end || oldest >= cursor) => Some(*next),
             _ => {
                 self.catch_up.sweep_end = self.revision;
                 Some(oldest)
@@ -304,11 +305,7 @@ impl Hub {
         if last <= self.revision {
             return;
         }
-        let arrived: Vec<WatcherId> = self
-            .waiting
-            .range((first, 0)..)
-            .map(|(_, id)| *id)
-            .collect();
+        let arrived: Vec<WatcherId> = self.waiting.range((first, 0)..).map(|(_, id)| *id).collect();
         for id in arrived {
             self.unplace(id);
             self.place_synced(id);

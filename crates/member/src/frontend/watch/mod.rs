@@ -338,9 +338,18 @@ impl Hub {
 
     /// Queues a revision's events for a watcher, those it wants; `header` is the header's
     /// revision. False if they do not fit or cannot be had without waiting: nothing was queued then.
-    fn give<'a>(&mut self, id: WatcherId, events: impl Iterator<Item = &'a Event>, view: &View, header: i64) -> bool {
+    fn give<'a>(
+        &mut self,
+        id: WatcherId,
+        events: impl Iterator<Item = &'a Event>,
+        view: &View,
+        header: i64,
+    ) -> bool {
         let watcher = &self.watchers[&id];
-        let stream = self.streams.get_mut(&watcher.stream).expect("a watcher has a stream");
+        let stream = self
+            .streams
+            .get_mut(&watcher.stream)
+            .expect("a watcher has a stream");
         let mut wanted = events.filter(|event| watcher.wants(event)).peekable();
         if wanted.peek().is_none() {
             return true;
@@ -421,7 +430,10 @@ impl Hub {
                 return;
             }
             self.progress.pop_first();
-            let stream = self.streams.get_mut(&token).expect("closing takes the timer along");
+            let stream = self
+                .streams
+                .get_mut(&token)
+                .expect("closing takes the timer along");
             stream.progress_at = now + stream.progress_interval;
             self.progress.insert((stream.progress_at, token));
             let ids: Vec<(i64, WatcherId)> = stream.ids.iter().map(|(a, b)| (*a, *b)).collect();
@@ -454,7 +466,9 @@ impl Hub {
     }
 
     fn watcher_mut(&mut self, id: WatcherId) -> &mut Watcher {
-        self.watchers.get_mut(&id).expect("indexes hold living watchers alone")
+        self.watchers
+            .get_mut(&id)
+            .expect("indexes hold living watchers alone")
     }
 
     fn place_synced(&mut self, id: WatcherId) {
@@ -469,7 +483,10 @@ impl Hub {
         let watcher = self.watchers.get_mut(&id).expect("just made or found");
         watcher.behind_since = since;
         self.behind.insert(&watcher.span, id);
-        let stream = self.streams.get_mut(&watcher.stream).expect("a watcher has a stream");
+        let stream = self
+            .streams
+            .get_mut(&watcher.stream)
+            .expect("a watcher has a stream");
         if stream.is_full() {
             watcher.place = Place::Parked;
             stream.parked.insert(id);
@@ -516,7 +533,10 @@ impl Hub {
 
     /// A number in 0..1.
     fn chance(&mut self) -> f64 {
-        self.jitter = self.jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.jitter = self
+            .jitter
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.jitter >> 40) as f64 / (1u64 << 24) as f64
     }
 }

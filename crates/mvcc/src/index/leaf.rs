@@ -21,7 +21,7 @@ const LEASED: u64 = 1 << 8;
 const VERSION_SHIFT: u32 = 9;
 
 /// Versions at and above this do not fit; no key is ever written that often.
-pub(super) const VERSION_LIMIT: i64 = 1 << 54;
+pub(crate) const VERSION_LIMIT: i64 = 1 << 54;
 
 /// The newest revision of a key.
 #[derive(Clone, Copy, Debug)]

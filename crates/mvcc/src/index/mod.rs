@@ -17,6 +17,7 @@ mod tests;
 use std::sync::Arc;
 
 use branch::{Branch, Node};
+pub(crate) use leaf::VERSION_LIMIT;
 use leaf::{First, Leaf};
 
 pub(crate) use bulk::{Bulk, Row};

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use crate::apply::{CommittedBatch, FileCommitted, JobDone, Role};
 use crate::decide::{ConfApplied, Persisted};
 use crate::frontend::{AskApply, AskDecide, Tell};
+use crate::persist::SpareMade;
 
 /// What the raft stage takes.
 pub enum ToDecide {
@@ -33,11 +34,8 @@ pub enum ToDecide {
     },
     /// Apply has decided about a configuration change.
     ConfApplied(ConfApplied),
-    /// The log before this index (and it) may be dropped from memory.
-    Compact {
-        /// The index.
-        index: u64,
-    },
+    /// Whether the disk of the log is full: proposals are refused while it is.
+    DiskFull(bool),
     /// Begin the orderly stop: take no more proposals, apply what is committed, write everything.
     Stop,
 }
@@ -48,8 +46,8 @@ pub enum ToPersist {
     Save(SaveBatch),
     /// A snapshot file, its mark in the log, then release and removal of what is older.
     Snapshot(SnapshotFile),
-    /// Removes segments and snapshot files above their bounds; due every 30 s.
-    Purge,
+    /// A segment was preallocated.
+    Spare(SpareMade),
     /// The last message: writes what is pending and ends in [`crate::Router::stopped`].
     Stop,
 }
@@ -95,10 +93,12 @@ pub enum ToApply {
         /// Its ID.
         id: u64,
     },
-    /// A snapshot file and its mark are durable.
+    /// A snapshot file and its mark are durable, or the disk was full.
     SnapshotSaved {
         /// The index it stands for.
         index: u64,
+        /// Whether it is there.
+        saved: bool,
     },
     /// Begin the orderly stop; no `Committed` comes after it.
     Stop,

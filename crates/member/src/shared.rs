@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use api::version::{Line, Version};
 use arc_swap::ArcSwap;
 
-use crate::frontend::{Pulse, RequestIds};
+use crate::error::Fatal;
+use crate::frontend::{Pulse, RequestIds, Tell};
+use crate::message::ToFront;
+use crate::router::Router;
 
 /// A member of the cluster as clients see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -140,6 +143,18 @@ impl Shared {
 
     pub(crate) fn wants_views(&self, front: usize) -> bool {
         self.wants_views[front].load(Ordering::SeqCst)
+    }
+
+    /// Ends the member: nothing is acknowledged any more, and the process must go.
+    pub(crate) fn fail(&self, router: &dyn Router, what: &str, reason: String) {
+        self.pulse.set_stopped();
+        for front in 0..self.fronts {
+            router.to_front(front, ToFront::Tell(vec![Tell::Stopped]));
+        }
+        router.fatal(Fatal {
+            what: what.to_owned(),
+            reason,
+        });
     }
 
     pub(crate) fn set_facts(&self, facts: Facts) {

@@ -15,7 +15,7 @@ use raft::Raft;
 use crate::apply::{CommittedBatch, Role};
 use crate::frontend::{AskDecide, Tell};
 use crate::log::LogLine;
-use crate::message::{SaveBatch, ToApply, ToDecide, ToFront, ToPersist};
+use crate::message::{FullDisk, SaveBatch, ToApply, ToDecide, ToFront, ToPersist};
 use crate::router::Router;
 use crate::shared::Shared;
 
@@ -39,7 +39,8 @@ pub struct Decide {
     waiting: VecDeque<Waiting>,
     /// A lone voter campaigns as soon as it has applied what was committed at the start.
     campaign_at: Option<u64>,
-    disk_full: bool,
+    log_full: bool,
+    file_full: bool,
     stopping: Stopping,
 }
 
@@ -102,7 +103,8 @@ impl Decide {
             catchup_entries,
             waiting: VecDeque::new(),
             campaign_at,
-            disk_full: false,
+            log_full: false,
+            file_full: false,
             stopping: Stopping::No,
         }
     }
@@ -148,7 +150,8 @@ impl Decide {
                     self.shared.fail(router, "raft", fatal.to_string());
                 }
             }
-            ToDecide::DiskFull(full) => self.disk_full = full,
+            ToDecide::DiskFull(FullDisk::Log, full) => self.log_full = full,
+            ToDecide::DiskFull(FullDisk::DataFile, full) => self.file_full = full,
             ToDecide::Stop => {
                 if self.stopping == Stopping::No {
                     self.stopping = Stopping::Draining;
@@ -186,7 +189,7 @@ impl Decide {
     fn refusal(&self) -> Option<Status> {
         if self.stopping != Stopping::No {
             Some(error::STOPPED)
-        } else if self.disk_full {
+        } else if self.log_full || self.file_full {
             Some(error::NO_SPACE)
         } else {
             None

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use crate::pending::{EventBatch, View};
+use mvcc::{EventBatch, View};
 use api::version::Version;
 use bytes::Bytes;
 
@@ -34,10 +34,19 @@ pub enum ToDecide {
     },
     /// Apply has decided about a configuration change.
     ConfApplied(ConfApplied),
-    /// Whether the disk of the log is full: proposals are refused while it is.
-    DiskFull(bool),
+    /// Whether a disk is full: proposals are refused while one is.
+    DiskFull(FullDisk, bool),
     /// Begin the orderly stop: take no more proposals, apply what is committed, write everything.
     Stop,
+}
+
+/// Which disk is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FullDisk {
+    /// That of the log.
+    Log,
+    /// That of the data file.
+    DataFile,
 }
 
 /// What the log stage takes.
@@ -107,7 +116,7 @@ pub enum ToApply {
 /// What the thread that writes the data file takes.
 pub enum ToCommitter {
     /// One transaction.
-    Commit(crate::pending::CommitJob),
+    Commit(mvcc::CommitJob),
 }
 
 /// What a front thread takes.

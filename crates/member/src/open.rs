@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::pending::ViewSource;
+use mvcc::ViewSource;
 use api::clock::Instant;
 use disk::Disk;
 

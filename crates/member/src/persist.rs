@@ -12,7 +12,7 @@ use wal::{Mark, SpareJob, Wal, snapfile};
 
 use crate::decide::{Persisted, Unsaved};
 use crate::log::{Level, LogLine};
-use crate::message::{SnapshotFile, ToApply, ToDecide, ToPersist};
+use crate::message::{FullDisk, SnapshotFile, ToApply, ToDecide, ToPersist};
 use crate::router::{Job, JobKind, Router};
 use crate::shared::Shared;
 
@@ -96,7 +96,7 @@ impl Persist {
                     LogLine::warn("no space for the log; requests are refused until there is")
                         .with("path", self.wal_dir.display().to_string()),
                 );
-                router.to_decide(ToDecide::DiskFull(true));
+                router.to_decide(ToDecide::DiskFull(FullDisk::Log, true));
             }
             self.retry_at = Some(now + FULL_RETRY);
         }
@@ -128,7 +128,7 @@ impl Persist {
         }
         self.retry_at = None;
         router.log(LogLine::info("there is space for the log again"));
-        router.to_decide(ToDecide::DiskFull(false));
+        router.to_decide(ToDecide::DiskFull(FullDisk::Log, false));
     }
 
     /// Makes durable what was appended, and only then says so.

@@ -9,9 +9,9 @@
 
 use std::sync::Arc;
 
-use mvcc::{EventBatch, View};
 use api::version::Version;
 use bytes::Bytes;
+use mvcc::{EventBatch, View};
 
 use crate::apply::{CommittedBatch, FileCommitted, JobDone, Role};
 use crate::decide::{ConfApplied, Persisted};

@@ -50,7 +50,9 @@ pub(crate) fn storage_version(
 /// The target of a downgrade that is under way.
 pub(crate) fn downgrade_target(membership: &Membership) -> Option<Version> {
     let downgrade = &membership.downgrade;
-    let target = downgrade.enabled.then(|| downgrade.target.parse::<Version>().ok());
+    let target = downgrade
+        .enabled
+        .then(|| downgrade.target.parse::<Version>().ok());
     target.flatten().map(Version::minor_only)
 }
 
@@ -96,8 +98,14 @@ mod tests {
 
     #[test]
     fn a_downgrade_ends_when_the_member_runs_the_target() {
-        assert!(downgrade_is_complete(&cluster(Some("3.6.0"), Some("3.6.0")), Line::V3_6));
-        assert!(!downgrade_is_complete(&cluster(Some("3.6.0"), Some("3.6.0")), Line::V3_7));
+        assert!(downgrade_is_complete(
+            &cluster(Some("3.6.0"), Some("3.6.0")),
+            Line::V3_6
+        ));
+        assert!(!downgrade_is_complete(
+            &cluster(Some("3.6.0"), Some("3.6.0")),
+            Line::V3_7
+        ));
         assert!(!downgrade_is_complete(&cluster(Some("3.6.0"), None), Line::V3_6));
     }
 
@@ -110,7 +118,10 @@ mod tests {
         assert_eq!(of(None, None, Line::V3_7), None);
         assert_eq!(of(Some("3.0.0"), None, Line::V3_7), None);
         assert_eq!(of(Some("3.7.0"), None, Line::V3_7).as_deref(), Some("3.7.0"));
-        assert_eq!(of(Some("3.6.0"), Some("3.7.0"), Line::V3_7).as_deref(), Some("3.6.0"));
+        assert_eq!(
+            of(Some("3.6.0"), Some("3.7.0"), Line::V3_7).as_deref(),
+            Some("3.6.0")
+        );
         assert_eq!(of(Some("3.7.0"), Some("3.7.0"), Line::V3_7), None);
         assert_eq!(of(Some("3.5.0"), None, Line::V3_5), None);
     }

@@ -151,9 +151,8 @@ impl Persist {
             Ok(true) => router.log(LogLine::info("created a new WAL segment")),
             Err(error) if error.is_poison() => return self.fail(&error, router),
             // The old segment goes on growing; the next batch tries again.
-            Err(error) => router.log(
-                LogLine::warn("failed to begin a new WAL segment").with("error", error.to_string()),
-            ),
+            Err(error) => router
+                .log(LogLine::warn("failed to begin a new WAL segment").with("error", error.to_string())),
         }
         let Some(wal) = &mut self.wal else { return };
         if let Some(job) = wal.spare_job() {
@@ -167,9 +166,8 @@ impl Persist {
         let Some(wal) = &mut self.wal else { return };
         match made.0 {
             Ok(spare) => wal.put_spare(spare),
-            Err(error) => router.log(
-                LogLine::warn("failed to preallocate a WAL segment").with("error", error.to_string()),
-            ),
+            Err(error) => router
+                .log(LogLine::warn("failed to preallocate a WAL segment").with("error", error.to_string())),
         }
     }
 
@@ -179,8 +177,9 @@ impl Persist {
         if self.wal.is_none() {
             return;
         }
-        let saved = self.write_snapshot(file);
-        match saved {
+        let result = self.write_snapshot(file);
+        let saved = result.is_ok();
+        match result {
             Ok(()) => {
                 router.log(LogLine::info("saved snapshot to disk").with("snapshot-index", file.index));
             }
@@ -191,7 +190,6 @@ impl Persist {
             ),
             Err(error) => return self.fail(&error, router),
         }
-        let saved = saved.is_ok();
         router.to_apply(ToApply::SnapshotSaved {
             index: file.index,
             saved,

@@ -38,7 +38,8 @@ impl Apply {
         self.defrag.ids.push(id);
         if self.defrag.ids.len() == 1 && !self.defrag.copying {
             router.log(
-                LogLine::info("starting defragment").with("path", self.config.db_path().display().to_string()),
+                LogLine::info("starting defragment")
+                    .with("path", self.config.db_path().display().to_string()),
             );
             self.file.wait(Waiting::Defragment);
         }

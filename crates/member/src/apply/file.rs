@@ -231,7 +231,8 @@ impl Apply {
             else {
                 return;
             };
-            router.log(LogLine::info("triggering snapshot").with("local-member-applied-index", snapshot.index));
+            router
+                .log(LogLine::info("triggering snapshot").with("local-member-applied-index", snapshot.index));
             router.to_persist(ToPersist::Snapshot(*snapshot));
         }
         let mut stop = None;
@@ -264,7 +265,9 @@ impl Apply {
         }
         self.monitor_at = now;
         let before = self.file.on_the_way.len();
-        self.file.on_the_way.retain(|waiting| !matches!(waiting, Waiting::Stop));
+        self.file
+            .on_the_way
+            .retain(|waiting| !matches!(waiting, Waiting::Stop));
         if self.file.on_the_way.len() < before {
             self.finish_stop(router);
         }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use api::clock::Instant;
 use api::error::{self, Status};
+use api::version::Line;
 use bytes::Bytes;
 use disk::Disk;
 use state::{Committed, Effect, EntryKind, Hold, Machine};
@@ -185,7 +186,7 @@ impl Apply {
             self.take(input, now, router)?;
         }
         self.publish(router);
-        self.run_timers(now, router)?;
+        self.run_timers(now, router);
         self.step_compaction(now, router);
         self.step_file(now, router)
     }
@@ -307,7 +308,9 @@ impl Apply {
             }
             Effect::MembershipChanged(_) => self.monitor_at = now,
             Effect::SelfRemoved => {
-                router.log(LogLine::info("the local member has been removed from the cluster"));
+                router.log(LogLine::info(
+                    "the local member has been removed from the cluster",
+                ));
                 router.to_decide(ToDecide::Stop);
             }
             Effect::ClusterVersionLowered { from, to } => {
@@ -391,9 +394,9 @@ impl Apply {
         }
     }
 
-    fn run_timers(&mut self, now: Instant, router: &dyn Router) -> Result<(), Broken> {
+    fn run_timers(&mut self, now: Instant, router: &dyn Router) {
         if self.stopping {
-            return Ok(());
+            return;
         }
         self.own_timeouts(now, router);
         if self.monitor_at <= now {
@@ -401,7 +404,7 @@ impl Apply {
             if self.is_leader() {
                 self.look_at_cluster_version(now, router);
             }
-            self.look_at_storage_version(router)?;
+            self.look_at_storage_version(router);
         }
         if self.downgrade_check_at <= now && !self.config.downgrade_check_time.is_zero() {
             self.downgrade_check_at = now + self.config.downgrade_check_time;
@@ -411,16 +414,15 @@ impl Apply {
             self.purge_at = now + PURGE_EVERY;
             self.purge(router);
         }
-        Ok(())
     }
 
     /// Brings the version of the data file in line with the cluster's. A local matter of each member
     /// (etcd: server/etcdserver/version/monitor.go, UpdateStorageVersionIfNeeded).
-    fn look_at_storage_version(&mut self, router: &dyn Router) -> Result<(), Broken> {
+    fn look_at_storage_version(&mut self, router: &dyn Router) {
         let membership = self.machine.membership().clone();
         let stored = self.shared.storage_version();
         let Some(target) = monitor::storage_version(&membership, stored, self.config.line) else {
-            return Ok(());
+            return;
         };
         if let Some(stored) = stored {
             router.log(
@@ -439,9 +441,20 @@ impl Apply {
                         format!("cannot downgrade storage, WAL contains newer entries, as the minimum version is {needed}"),
                     ),
             );
-            return Ok(());
+            return;
         }
-        self.migrate(target)?;
+        let from = stored.unwrap_or(Line::V3_5.version());
+        if let Err(error) =
+            mvcc::schema::migrate(self.machine.store().backend(), from, target, self.config.line)
+        {
+            router.log(
+                LogLine::new(Level::Error, "failed to update storage version")
+                    .with("cluster-version", target.to_string())
+                    .with("error", error.to_string()),
+            );
+            return;
+        }
+        self.shared.set_storage_version(Some(target));
         router.log(LogLine::info("updated storage version").with("new-storage-version", target.to_string()));
         if let Some(downgrade) = monitor::downgrade_target(&membership) {
             router.log(
@@ -450,7 +463,6 @@ impl Apply {
                     .with("server-version", self.config.line.release().to_string()),
             );
         }
-        Ok(())
     }
 
     fn purge(&self, router: &dyn Router) {
@@ -467,7 +479,11 @@ impl Apply {
                 }
             };
             log(wal::purge(&*disk, &config.wal_dir(), config.wals_max));
-            log(wal::snapfile::purge(&*disk, &config.snap_dir(), config.snapshots_max));
+            log(wal::snapfile::purge(
+                &*disk,
+                &config.snap_dir(),
+                config.snapshots_max,
+            ));
         }));
     }
 

@@ -188,16 +188,14 @@ impl Apply {
                     self.publish_attributes(now, router);
                 }
             }
-            (Own::ClusterVersion(version), Ok(_)) => router.log(
-                LogLine::info("cluster version is updated").with("cluster-version", short(version)),
-            ),
+            (Own::ClusterVersion(version), Ok(_)) => router
+                .log(LogLine::info("cluster version is updated").with("cluster-version", short(version))),
             (Own::ClusterVersion(_), Err(status)) => router.log(
                 LogLine::warn("failed to update cluster version").with("error", status.message.to_string()),
             ),
             (Own::CancelDowngrade, Ok(_)) => {}
-            (Own::CancelDowngrade, Err(status)) => router.log(
-                LogLine::warn("failed to cancel downgrade").with("error", status.message.to_string()),
-            ),
+            (Own::CancelDowngrade, Err(status)) => router
+                .log(LogLine::warn("failed to cancel downgrade").with("error", status.message.to_string())),
             (Own::NoSpace, _) => {
                 self.release_held(|hold| matches!(hold, Hold::NoSpaceRaised), now, router);
             }

@@ -9,7 +9,6 @@
 
 use std::sync::Arc;
 
-use api::version::Version;
 use bytes::Bytes;
 use mvcc::{EventBatch, View};
 
@@ -132,15 +131,4 @@ pub enum ToFront {
     },
     /// Answers and changes, in order.
     Tell(Vec<Tell>),
-}
-
-/// The part of a version that a downgrade names: `X.Y.0`.
-pub(crate) fn downgrade_target(text: &str) -> Option<Version> {
-    // etcd accepts "3.6" as well as "3.6.0" here: server/etcdserver/version/downgrade.go.
-    let full = if text.matches('.').count() == 1 {
-        format!("{text}.0")
-    } else {
-        text.to_owned()
-    };
-    full.parse::<Version>().ok().map(Version::minor_only)
 }

@@ -6,15 +6,6 @@
 use api::version::{Line, MIN_CLUSTER_VERSION, Version};
 use state::Membership;
 
-/// What the leader should propose about versions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    /// The cluster's version.
-    ClusterVersion(Version),
-    /// The end of a downgrade: every member runs the target.
-    CancelDowngrade,
-}
-
 /// The cluster version that the leader of `line` should set now, if another one than there is.
 pub(crate) fn cluster_version(membership: &Membership, line: Line) -> Option<Version> {
     let server = line.version();

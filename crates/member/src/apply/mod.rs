@@ -4,6 +4,7 @@
 mod compaction;
 mod defrag;
 mod file;
+mod leases;
 mod own;
 mod window;
 
@@ -18,9 +19,11 @@ use bytes::Bytes;
 use disk::Disk;
 use state::{Committed, Effect, EntryKind, Hold, Machine};
 
-use crate::config::Config;
+use crate::compactor::Compactor;
+use crate::config::{AutoCompaction, Config};
 use crate::decide::ConfApplied;
 use crate::frontend::{AskApply, Tell};
+use crate::lessor::{CHECKPOINT_INTERVAL, Lessor, LessorConfig};
 use crate::log::{Level, LogLine};
 use crate::message::{ToApply, ToDecide, ToFront, ToPersist};
 use crate::monitor;
@@ -30,6 +33,7 @@ use crate::shared::Shared;
 use compaction::Compaction;
 use defrag::Defrag;
 use file::DataFile;
+use leases::LeaseQuestion;
 use own::OwnRequests;
 pub(crate) use window::VersionWindow;
 
@@ -53,6 +57,10 @@ pub struct Apply {
     file: DataFile,
     compaction: Compaction,
     defrag: Defrag,
+    /// Who waits for a lease is named by the ID of the question.
+    lessor: Lessor<u64>,
+    lease_questions: Vec<LeaseQuestion>,
+    compactor: Option<Compactor>,
     window: VersionWindow,
     /// Entries applied since the last publication.
     unpublished: usize,
@@ -137,8 +145,23 @@ pub(crate) struct Parts {
 }
 
 impl Apply {
-    pub(crate) fn new(parts: Parts, now: Instant) -> Apply {
+    pub(crate) fn new(mut parts: Parts, now: Instant) -> Apply {
         let fronts = parts.shared.fronts;
+        let leases = parts.machine.leases().iter();
+        let lessor = Lessor::new(
+            LessorConfig {
+                checkpoint: parts.config.lease_checkpoint,
+                checkpoint_interval: CHECKPOINT_INTERVAL,
+                retry_interval: parts.config.request_timeout(),
+            },
+            leases.map(|(id, lease)| (id, lease.ttl, lease.remaining)),
+        );
+        let revision = parts.machine.store().revision();
+        let compactor = match parts.config.auto_compaction {
+            AutoCompaction::Off => None,
+            AutoCompaction::Periodic(period) => Some(Compactor::periodic(period, revision, now)),
+            AutoCompaction::Revision(count) => Some(Compactor::revision(count, revision, now)),
+        };
         let own = OwnRequests::new(parts.shared.own_ids(), parts.config.request_timeout());
         Apply {
             machine: parts.machine,
@@ -147,6 +170,9 @@ impl Apply {
             file: DataFile::new(&parts.config, parts.snapshot_index),
             compaction: Compaction::new(now),
             defrag: Defrag::default(),
+            lessor,
+            lease_questions: Vec::new(),
+            compactor,
             window: parts.window,
             unpublished: 0,
             answers: vec![Vec::new(); fronts],
@@ -202,6 +228,9 @@ impl Apply {
             self.own.next_wake(),
             self.file.next_wake(),
             self.compaction.next_wake(),
+            self.lessor.next_wake(),
+            self.compactor.as_ref().and_then(Compactor::next_wake),
+            (!self.config.downgrade_check_time.is_zero()).then_some(self.downgrade_check_at),
         ];
         timers.into_iter().flatten().min()
     }
@@ -323,13 +352,18 @@ impl Apply {
             }
             Effect::RaiseNoSpace => self.raise_no_space(now, router),
             Effect::AlarmsChanged => {}
-            Effect::LeaseGranted { .. } | Effect::LeaseRevoked { .. } | Effect::LeaseCheckpointed { .. } => {}
+            Effect::LeaseGranted { id, ttl } => self.lessor.granted(id, ttl, now),
+            Effect::LeaseRevoked { id } => self.lease_revoked(id),
+            Effect::LeaseCheckpointed { id, remaining } => self.lessor.checkpointed(id, remaining, now),
             Effect::CompactionScheduled { revision } => self.compaction.scheduled(revision, now),
         }
     }
 
     fn set_role(&mut self, role: Role, now: Instant, router: &dyn Router) {
         self.role = role;
+        if !self.is_leader() && self.lessor.is_primary() {
+            self.demote();
+        }
         if role.leader != raft::NONE && !self.shared.is_ready() {
             self.publish_attributes(now, router);
         }
@@ -345,21 +379,20 @@ impl Apply {
             self.answers[front].push(Tell::FirstCommitInTerm);
         }
         if self.is_leader() && self.role.term == term {
+            self.promote(now, router);
             self.look_at_cluster_version(now, router);
         }
     }
 
-    fn take_ask(&mut self, ask: AskApply, _now: Instant, router: &dyn Router) {
+    fn take_ask(&mut self, ask: AskApply, now: Instant, router: &dyn Router) {
         match ask {
-            AskApply::Renew { id, .. } | AskApply::TimeToLive { id, .. } | AskApply::Leases { id } => {
-                self.tell(
-                    id,
-                    Tell::Done {
-                        id,
-                        result: Err(error::NOT_LEADER),
-                    },
-                );
+            AskApply::Renew { id, lease } => {
+                self.ask_lease(LeaseQuestion::Renew { id, lease }, now, router);
             }
+            AskApply::TimeToLive { id, lease, keys } => {
+                self.ask_lease(LeaseQuestion::TimeToLive { id, lease, keys }, now, router);
+            }
+            AskApply::Leases { id } => self.list_leases(id),
             AskApply::Pin { id } => self.file.pin(id),
             AskApply::Defragment { id } => self.ask_defragment(id, router),
         }
@@ -399,6 +432,8 @@ impl Apply {
             return;
         }
         self.own_timeouts(now, router);
+        self.step_leases(now, router);
+        self.step_compactor(now, router);
         if self.monitor_at <= now {
             self.monitor_at = now + MONITOR_EVERY;
             if self.is_leader() {

@@ -15,7 +15,7 @@ use prost::Message;
 use state::Hold;
 
 use super::Apply;
-use crate::frontend::{AskDecide, RequestIds};
+use crate::frontend::{AskDecide, RequestIds, Tell};
 use crate::log::LogLine;
 use crate::message::ToDecide;
 use crate::monitor;
@@ -40,6 +40,19 @@ pub(super) enum Own {
     CancelDowngrade,
     /// The alarm that the quota is used up.
     NoSpace,
+    /// The revocation of an expired lease.
+    Revoke(i64),
+    /// Remaining times of leases.
+    Checkpoint,
+    /// The end of a remaining time, before the renewal that the question asks for.
+    ClearCheckpoint {
+        /// The question.
+        id: u64,
+        /// The lease.
+        lease: i64,
+    },
+    /// An automatic compaction.
+    Compaction(i64),
 }
 
 impl OwnRequests {
@@ -61,7 +74,13 @@ impl OwnRequests {
     }
 
     /// Sends a request and remembers what it is for.
-    fn send(&mut self, own: Own, mut request: InternalRaftRequest, now: Instant, router: &dyn Router) {
+    pub(super) fn send(
+        &mut self,
+        own: Own,
+        mut request: InternalRaftRequest,
+        now: Instant,
+        router: &dyn Router,
+    ) {
         let id = self.ids.next_id();
         request.header = Some(RequestHeader {
             id,
@@ -196,6 +215,16 @@ impl Apply {
             (Own::CancelDowngrade, Ok(_)) => {}
             (Own::CancelDowngrade, Err(status)) => router
                 .log(LogLine::warn("failed to cancel downgrade").with("error", status.message.to_string())),
+            (Own::Revoke(lease), _) => self.lessor.revoke_finished(lease),
+            (Own::Checkpoint, _) => {}
+            (Own::ClearCheckpoint { id, lease }, Ok(_)) => self.renew(id, lease, now, router),
+            (Own::ClearCheckpoint { id, .. }, Err(status)) => {
+                let result = Err(status);
+                self.tell(id, Tell::Renewed { id, result });
+            }
+            (Own::Compaction(target), result) => {
+                self.compaction_answered(target, result.err(), now, router);
+            }
             (Own::NoSpace, _) => {
                 self.release_held(|hold| matches!(hold, Hold::NoSpaceRaised), now, router);
             }

@@ -33,7 +33,7 @@ pub(super) fn remove_leftovers(disk: &dyn Disk, config: &Config, log: &dyn Log) 
 
 fn touch(disk: &dyn Disk, dir: &Path, log: &dyn Log) -> Result<(), Error> {
     match disk.metadata(dir).map_err(|error| Error::io(dir, error))? {
-        None => disk.create_dir_all(dir).map_err(|error| Error::io(dir, error))?,
+        None => create(disk, dir)?,
         Some(found) if !found.is_dir => {
             return Err(Error::Refused(format!(
                 "{} is not a directory: choose another --data-dir",
@@ -53,6 +53,26 @@ fn touch(disk: &dyn Disk, dir: &Path, log: &dyn Log) -> Result<(), Error> {
         Some(_) => {}
     }
     write_probe(disk, dir)
+}
+
+/// Makes a directory and its parents, each durable under its name.
+fn create(disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
+    let mut missing = Vec::new();
+    for above in dir.ancestors().filter(|above| !above.as_os_str().is_empty()) {
+        if disk
+            .metadata(above)
+            .map_err(|error| Error::io(above, error))?
+            .is_some()
+        {
+            break;
+        }
+        missing.push(above);
+    }
+    disk.create_dir_all(dir).map_err(|error| Error::io(dir, error))?;
+    for made in missing.into_iter().rev() {
+        disk::sync_parent(disk, made).map_err(|error| Error::io(made, error))?;
+    }
+    Ok(())
 }
 
 fn write_probe(disk: &dyn Disk, dir: &Path) -> Result<(), Error> {

@@ -134,7 +134,7 @@ fn assemble(
             cluster_id: log.cluster_id,
             member_id: log.member_id,
             quota: state::Quota::from_config(config.quota_backend_bytes),
-            min_ttl: config.lease_ttl_min(),
+            min_ttl: crate::lessor::min_ttl_seconds(config.election_ticks, config.tick),
             checkpoint_persist: config.lease_checkpoint_persist,
             learners_max: config.learners_max,
             seed: log.seed,

@@ -35,4 +35,4 @@ pub use message::{FullDisk, SaveBatch, SnapshotFile, ToApply, ToCommitter, ToDec
 pub use open::{FrontSeat, Opened, open};
 pub use persist::{Persist, SpareMade};
 pub use router::{Job, JobKind, Router};
-pub use shared::Shared;
+pub use shared::{Alarm, Facts, Member, Shared};

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use api::version::Version;
 use bytes::Bytes;
 use mvcc::{EventBatch, View};
 
@@ -131,4 +132,14 @@ pub enum ToFront {
     },
     /// Answers and changes, in order.
     Tell(Vec<Tell>),
+}
+
+/// The version that a downgrade names, `X.Y.0`. etcd takes "3.6" as well as "3.6.0": server/etcdserver/cluster_util.go.
+pub(crate) fn downgrade_target(text: &str) -> Option<Version> {
+    let full = if text.matches('.').count() == 1 {
+        format!("{text}.0")
+    } else {
+        text.to_owned()
+    };
+    full.parse::<Version>().ok().map(Version::minor_only)
 }

@@ -1,17 +1,83 @@
 //! What every thread may read of a member at any time: IDs, term, leader, commit index, versions.
-//! Written by the stages, read by all; never blocks. (What the log has decided about members and
-//! alarms comes with the view: `state::Shared`.)
+//! Written by the stages, read by all; never blocks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use api::etcdserverpb::AlarmType;
 use api::version::{Line, Version};
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
+use state::Machine;
 
 use crate::error::Fatal;
 use crate::frontend::{Pulse, RequestIds, Tell};
 use crate::message::ToFront;
+use crate::monitor;
 use crate::router::Router;
+
+/// A member of the cluster as clients see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// Its ID.
+    pub id: u64,
+    /// Its name; empty until it has started.
+    pub name: String,
+    /// Where other members reach it.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it.
+    pub client_urls: Vec<String>,
+    /// Whether it has no vote yet.
+    pub is_learner: bool,
+}
+
+/// A raised alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Alarm {
+    /// Who raised it.
+    pub member_id: u64,
+    /// NOSPACE 1, CORRUPT 2.
+    pub kind: i32,
+}
+
+/// What the log has decided about the cluster. Exchanged as a whole before the view of the batch
+/// that changed it is published, so a reader that waited for an index finds facts at least as new.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The members by ascending ID.
+    pub members: Vec<Member>,
+    /// `None` until the leader has set it.
+    pub cluster_version: Option<Version>,
+    /// As the data file holds it; `None` before the first migration, always for line 3.5.
+    pub storage_version: Option<Version>,
+    /// The target of a downgrade that is under way.
+    pub downgrade_target: Option<Version>,
+    /// The raised alarms, sorted.
+    pub alarms: Vec<Alarm>,
+}
+
+impl Facts {
+    pub(crate) fn of(machine: &Machine, storage_version: Option<Version>) -> Facts {
+        let membership = machine.membership();
+        let members = membership.members.values().map(|member| Member {
+            id: member.id,
+            name: member.name.clone(),
+            peer_urls: member.peer_urls.clone(),
+            client_urls: member.client_urls.clone(),
+            is_learner: member.is_learner,
+        });
+        let alarms = machine.alarms().list(AlarmType::None as i32).map(|alarm| Alarm {
+            member_id: alarm.member_id,
+            kind: alarm.alarm,
+        });
+        Facts {
+            members: members.collect(),
+            cluster_version: membership.version,
+            storage_version,
+            downgrade_target: monitor::downgrade_target(membership),
+            alarms: alarms.collect(),
+        }
+    }
+}
 
 /// See the module.
 pub struct Shared {
@@ -27,7 +93,7 @@ pub struct Shared {
     /// member's own.
     pub fronts: usize,
     start_unix_ms: u64,
-    storage_version: ArcSwapOption<Version>,
+    facts: ArcSwap<Facts>,
     applied: AtomicU64,
     ready: AtomicBool,
     wants_views: Vec<AtomicBool>,
@@ -47,7 +113,7 @@ impl Shared {
             pulse: Arc::new(Pulse::default()),
             fronts,
             start_unix_ms,
-            storage_version: ArcSwapOption::const_empty(),
+            facts: ArcSwap::from_pointee(Facts::default()),
             applied: AtomicU64::new(0),
             ready: AtomicBool::new(false),
             wants_views: (0..fronts).map(|_| AtomicBool::new(false)).collect(),
@@ -77,9 +143,9 @@ impl Shared {
         RequestIds::new(self.member_id, self.start_unix_ms, self.fronts, self.slots())
     }
 
-    /// The version of the data file; `None` before the first migration, and always for line 3.5.
-    pub fn storage_version(&self) -> Option<Version> {
-        self.storage_version.load().as_deref().copied()
+    /// What the log has decided about the cluster so far.
+    pub fn facts(&self) -> Arc<Facts> {
+        self.facts.load_full()
     }
 
     /// The highest applied index, 0 before the first entry.
@@ -117,8 +183,8 @@ impl Shared {
         });
     }
 
-    pub(crate) fn set_storage_version(&self, version: Option<Version>) {
-        self.storage_version.store(version.map(Arc::new));
+    pub(crate) fn set_facts(&self, facts: Facts) {
+        self.facts.store(Arc::new(facts));
     }
 
     pub(crate) fn set_applied(&self, index: u64) {

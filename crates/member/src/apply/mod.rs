@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use api::clock::Instant;
 use api::error::{self, Status};
-use api::version::Line;
+use api::version::{Line, Version};
 use bytes::Bytes;
 use disk::Disk;
 use state::{Committed, Effect, EntryKind, Hold, Machine};
@@ -28,7 +28,7 @@ use crate::log::{Level, LogLine};
 use crate::message::{ToApply, ToDecide, ToFront, ToPersist};
 use crate::monitor;
 use crate::router::{Job, JobKind, Router};
-use crate::shared::Shared;
+use crate::shared::{Facts, Shared};
 
 use compaction::Compaction;
 use defrag::Defrag;
@@ -62,6 +62,9 @@ pub struct Apply {
     lease_questions: Vec<LeaseQuestion>,
     compactor: Option<Compactor>,
     window: VersionWindow,
+    storage_version: Option<Version>,
+    /// Whether what the log has decided about the cluster changed since the last publication.
+    facts_changed: bool,
     /// Entries applied since the last publication.
     unpublished: usize,
     /// Answers to be sent after the next publication, by front thread.
@@ -140,6 +143,7 @@ pub(crate) struct Parts {
     pub(crate) config: Arc<Config>,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) window: VersionWindow,
+    pub(crate) storage_version: Option<Version>,
     /// The index of the newest snapshot file and mark.
     pub(crate) snapshot_index: u64,
 }
@@ -174,6 +178,8 @@ impl Apply {
             lease_questions: Vec::new(),
             compactor,
             window: parts.window,
+            storage_version: parts.storage_version,
+            facts_changed: false,
             unpublished: 0,
             answers: vec![Vec::new(); fronts],
             held: Vec::new(),
@@ -335,7 +341,10 @@ impl Apply {
                     },
                 }));
             }
-            Effect::MembershipChanged(_) => self.monitor_at = now,
+            Effect::MembershipChanged(_) => {
+                self.facts_changed = true;
+                self.monitor_at = now;
+            }
             Effect::SelfRemoved => {
                 router.log(LogLine::info(
                     "the local member has been removed from the cluster",
@@ -351,7 +360,7 @@ impl Apply {
                 self.file.want_snapshot();
             }
             Effect::RaiseNoSpace => self.raise_no_space(now, router),
-            Effect::AlarmsChanged => {}
+            Effect::AlarmsChanged => self.facts_changed = true,
             Effect::LeaseGranted { id, ttl } => self.lessor.granted(id, ttl, now),
             Effect::LeaseRevoked { id } => self.lease_revoked(id),
             Effect::LeaseCheckpointed { id, remaining } => self.lessor.checkpointed(id, remaining, now),
@@ -402,6 +411,10 @@ impl Apply {
     fn publish(&mut self, router: &dyn Router) {
         if self.unpublished > 0 {
             self.unpublished = 0;
+            if std::mem::take(&mut self.facts_changed) {
+                self.shared
+                    .set_facts(Facts::of(&self.machine, self.storage_version));
+            }
             let published = self.machine.publish();
             let index = published.view.applied_index;
             self.shared.set_applied(index);
@@ -455,7 +468,7 @@ impl Apply {
     /// (etcd: server/etcdserver/version/monitor.go, UpdateStorageVersionIfNeeded).
     fn look_at_storage_version(&mut self, router: &dyn Router) {
         let membership = self.machine.membership().clone();
-        let stored = self.shared.storage_version();
+        let stored = self.storage_version;
         let Some(target) = monitor::storage_version(&membership, stored, self.config.line) else {
             return;
         };
@@ -489,7 +502,9 @@ impl Apply {
             );
             return;
         }
-        self.shared.set_storage_version(Some(target));
+        self.storage_version = Some(target);
+        self.facts_changed = true;
+        self.unpublished += 1;
         router.log(LogLine::info("updated storage version").with("new-storage-version", target.to_string()));
         if let Some(downgrade) = monitor::downgrade_target(&membership) {
             router.log(

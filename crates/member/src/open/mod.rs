@@ -28,7 +28,7 @@ use crate::log::{Log, LogLine};
 use crate::message::ToDecide;
 use crate::persist::Persist;
 use crate::router::{Job, JobKind, Router};
-use crate::shared::Shared;
+use crate::shared::{Facts, Shared};
 
 use log_dir::OpenedLog;
 
@@ -147,7 +147,8 @@ fn assemble(
         config.fronts,
         unix_ms,
     ));
-    shared.set_storage_version(datafile::storage_version(&db, config)?);
+    let storage_version = datafile::storage_version(&db, config)?;
+    shared.set_facts(Facts::of(&machine, storage_version));
     shared.set_applied(log.restored.applied);
     let raft = Raft::new(raft_config(config, log.member_id, seed), log.restored)
         .map_err(|error| Error::damaged(&config.wal_dir(), error))?;
@@ -161,6 +162,7 @@ fn assemble(
             config: config.clone(),
             disk: disk.clone(),
             window: log.window,
+            storage_version,
             snapshot_index: log.snapshot_index,
         },
         now,

@@ -1,18 +1,17 @@
 //! Puts batches into the data file: one transaction each, with its sync. Never looks into them.
 
-use crate::apply::FileCommitted;
-use crate::message::{ToApply, ToCommitter};
+#![allow(clippy::todo)]
+
+use crate::message::ToCommitter;
 use crate::router::Router;
 
 /// The stage that writes the data file.
-#[derive(Debug, Default)]
 pub struct Committer {}
 
 impl Committer {
     /// Takes messages and answers each to Apply. `inputs` is drained. Waits for the disk.
     pub fn handle(&mut self, inputs: &mut Vec<ToCommitter>, router: &dyn Router) {
-        for ToCommitter::Commit(job) in inputs.drain(..) {
-            router.to_apply(ToApply::FileCommitted(FileCommitted(job.run())));
-        }
+        let _ = (inputs, router);
+        todo!()
     }
 }

@@ -9,14 +9,13 @@
 
 use std::sync::Arc;
 
+use crate::pending::{EventBatch, View};
 use api::version::Version;
 use bytes::Bytes;
-use mvcc::{EventBatch, View};
 
 use crate::apply::{CommittedBatch, FileCommitted, JobDone, Role};
 use crate::decide::{ConfApplied, Persisted};
 use crate::frontend::{AskApply, AskDecide, Tell};
-use crate::persist::SpareMade;
 
 /// What the raft stage takes.
 pub enum ToDecide {
@@ -34,19 +33,13 @@ pub enum ToDecide {
     },
     /// Apply has decided about a configuration change.
     ConfApplied(ConfApplied),
-    /// Whether a disk is full: proposals are refused while one is.
-    DiskFull(FullDisk, bool),
+    /// The log before this index (and it) may be dropped from memory.
+    Compact {
+        /// The index.
+        index: u64,
+    },
     /// Begin the orderly stop: take no more proposals, apply what is committed, write everything.
     Stop,
-}
-
-/// Which disk is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FullDisk {
-    /// That of the log.
-    Log,
-    /// That of the data file.
-    DataFile,
 }
 
 /// What the log stage takes.
@@ -55,8 +48,8 @@ pub enum ToPersist {
     Save(SaveBatch),
     /// A snapshot file, its mark in the log, then release and removal of what is older.
     Snapshot(SnapshotFile),
-    /// A segment was preallocated.
-    Spare(SpareMade),
+    /// Removes segments and snapshot files above their bounds; due every 30 s.
+    Purge,
     /// The last message: writes what is pending and ends in [`crate::Router::stopped`].
     Stop,
 }
@@ -102,12 +95,10 @@ pub enum ToApply {
         /// Its ID.
         id: u64,
     },
-    /// A snapshot file and its mark are durable, or the disk was full.
+    /// A snapshot file and its mark are durable.
     SnapshotSaved {
         /// The index it stands for.
         index: u64,
-        /// Whether it is there.
-        saved: bool,
     },
     /// Begin the orderly stop; no `Committed` comes after it.
     Stop,
@@ -116,7 +107,7 @@ pub enum ToApply {
 /// What the thread that writes the data file takes.
 pub enum ToCommitter {
     /// One transaction.
-    Commit(mvcc::CommitJob),
+    Commit(crate::pending::CommitJob),
 }
 
 /// What a front thread takes.
@@ -134,8 +125,9 @@ pub enum ToFront {
     Tell(Vec<Tell>),
 }
 
-/// The version that a downgrade names, `X.Y.0`. etcd takes "3.6" as well as "3.6.0": server/etcdserver/cluster_util.go.
+/// The part of a version that a downgrade names: `X.Y.0`.
 pub(crate) fn downgrade_target(text: &str) -> Option<Version> {
+    // etcd accepts "3.6" as well as "3.6.0" here: server/etcdserver/version/downgrade.go.
     let full = if text.matches('.').count() == 1 {
         format!("{text}.0")
     } else {

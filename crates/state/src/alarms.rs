@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use api::etcdserverpb::{AlarmMember, AlarmType};
-use prost::Message;
 
 /// The alarms that are on. Cheap to share: readers hold an `Arc` of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,11 +36,6 @@ impl Alarms {
     pub(crate) fn deactivate(&mut self, alarm: &AlarmMember) -> bool {
         self.on.remove(&(alarm.alarm, alarm.member_id))
     }
-
-    /// The key of an alarm's row: the message itself (etcd: schema/alarm.go).
-    pub(crate) fn row_key(alarm: &AlarmMember) -> Vec<u8> {
-        alarm.encode_to_vec()
-    }
 }
 
 #[cfg(test)]
@@ -70,14 +64,5 @@ mod tests {
         assert!(alarms.deactivate(&alarm(7, AlarmType::Nospace)));
         assert!(!alarms.any(AlarmType::Nospace));
         assert!(alarms.any(AlarmType::Corrupt));
-    }
-
-    #[test]
-    fn rows_leave_out_defaults() {
-        let key = Alarms::row_key(&AlarmMember {
-            member_id: 0,
-            alarm: 1,
-        });
-        assert_eq!(key, [0x10, 1]);
     }
 }

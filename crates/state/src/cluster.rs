@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use api::raftpb;
 use api::version::Version;
+use mvcc::schema::{self, Downgrade};
 use prost::Message;
 
 use crate::effect::{Applied, Effect, Hold, Reply};
 use crate::entry::{Committed, Request};
 use crate::error::Error;
 use crate::machine::Machine;
-use crate::membership::{Change, Downgrade, Membership};
+use crate::membership::{Change, Membership};
 use crate::rows;
 
 impl Machine {
@@ -34,7 +35,7 @@ impl Machine {
                 }
                 self.cluster_mut().version = Some(to);
                 if writes {
-                    rows::put_cluster_version(self.store.backend(), to);
+                    schema::put_cluster_version(self.store.backend(), to);
                 }
                 if let Some(from) = from.filter(|from| to < *from && !is_replay) {
                     effects.push(Effect::ClusterVersionLowered { from, to });
@@ -60,10 +61,10 @@ impl Machine {
             Request::DowngradeInfoSet(set) => {
                 let downgrade = Downgrade {
                     enabled: set.enabled,
-                    target: if set.enabled { set.ver } else { String::new() },
+                    target_version: if set.enabled { set.ver } else { String::new() },
                 };
                 if writes {
-                    rows::put_downgrade(self.store.backend(), &downgrade);
+                    schema::put_downgrade(self.store.backend(), &downgrade);
                 }
                 self.cluster_mut().downgrade = downgrade;
             }
@@ -141,7 +142,7 @@ impl Machine {
         let cluster = self.shared.membership.clone();
         let backend = self.store.backend();
         match change {
-            Change::Remove { id } => rows::remove_member(backend, *id),
+            Change::Remove { id } => schema::delete_member(backend, *id),
             Change::Add { id, .. } | Change::Promote { id } | Change::Update { id, .. } => {
                 if let Some(member) = cluster.members.get(id) {
                     rows::put_member(backend, member);

@@ -85,7 +85,7 @@ pub enum Error {
     /// A text that should be a version.
     #[error("entry {index}: {text:?} is not a version")]
     BadVersion {
-        /// The entry's index in the log, 0 for a stored row.
+        /// The entry's index in the log.
         index: u64,
         /// The text.
         text: String,
@@ -108,16 +108,6 @@ pub enum Error {
         index: u64,
         /// The request's name.
         what: &'static str,
-    },
-    /// A stored row that does not decode.
-    #[error("bucket {bucket}: the row of key {key:?} is damaged: {reason}")]
-    Row {
-        /// The bucket.
-        bucket: &'static str,
-        /// The row's key, printable.
-        key: String,
-        /// What is wrong.
-        reason: String,
     },
     /// The v2 store document of a snapshot file does not decode.
     #[error("v2 store document: {0}")]

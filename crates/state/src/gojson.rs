@@ -1,42 +1,7 @@
-//! JSON as Go's encoding/json writes and reads it, for the rows and documents that Go etcd shares.
-//! Never decides what a document means.
+//! JSON as Go's encoding/json reads it, for documents that Go etcd shares. Writing is with what is
+//! written. Never decides what a document means.
 
 use serde_json::{Map, Value};
-
-/// Appends `text` as a JSON string with Go's escapes: also `<`, `>`, `&` and the two line
-/// separators, so that the bytes of a row are the same whoever wrote it.
-pub(crate) fn push_string(out: &mut String, text: &str) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => {
-                out.push_str(&format!("\\u{:04x}", u32::from(c)));
-            }
-            _ => out.push(c),
-        }
-    }
-    out.push('"');
-}
-
-/// Appends a list of strings, `null` if it is empty (Go: a nil slice).
-pub(crate) fn push_strings(out: &mut String, texts: &[String]) {
-    if texts.is_empty() {
-        out.push_str("null");
-        return;
-    }
-    for (at, text) in texts.iter().enumerate() {
-        out.push(if at == 0 { '[' } else { ',' });
-        push_string(out, text);
-    }
-    out.push(']');
-}
 
 /// An object whose fields are found as Go finds them: by exact name, else without regard to case.
 pub(crate) struct Object(Map<String, Value>);
@@ -126,17 +91,6 @@ impl Object {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn strings_are_escaped_as_go_escapes_them() {
-        // Printed by Go 1.26: json.Marshal("a\"\\<>&\u2028\x01\n\t\b\f\x7fé").
-        let mut out = String::new();
-        push_string(&mut out, "a\"\\<>&\u{2028}\u{1}\n\t\u{8}\u{c}\u{7f}é");
-        assert_eq!(
-            out,
-            "\"a\\\"\\\\\\u003c\\u003e\\u0026\\u2028\\u0001\\n\\t\\b\\f\u{7f}é\""
-        );
-    }
 
     #[test]
     fn fields_are_found_as_go_finds_them() {

@@ -8,7 +8,7 @@ use api::error::{self, Status};
 use api::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction};
 use api::version::{Line, Version};
 use bytes::Bytes;
-use mvcc::{Published, Store, View};
+use mvcc::{Published, Store, View, schema};
 
 use crate::alarms::Alarms;
 use crate::effect::{Applied, Effect, Hold, Reply};
@@ -395,7 +395,7 @@ impl Machine {
             txn.delete_range(key, &[]);
         }
         txn.end();
-        rows::delete_lease(self.store.backend(), id);
+        schema::delete_lease(self.store.backend(), id);
         turn.effects.push(Effect::LeaseRevoked { id });
         let revision = self.store.revision();
         Ok(turn.answer(|header| header.response(revision)))
@@ -433,13 +433,13 @@ impl Machine {
             Ok(AlarmAction::Activate) if asked.alarm != AlarmType::None as i32 => {
                 let is_new = alarms.activate(&asked);
                 if is_new {
-                    rows::put_alarm(self.store.backend(), &asked);
+                    schema::put_alarm(self.store.backend(), rows::alarm_row(&asked));
                 }
                 listed.push(asked);
                 is_new
             }
             Ok(AlarmAction::Deactivate) if alarms.deactivate(&asked) => {
-                rows::delete_alarm(self.store.backend(), &asked);
+                schema::delete_alarm(self.store.backend(), rows::alarm_row(&asked));
                 listed.push(asked);
                 true
             }

@@ -7,7 +7,9 @@ use api::error::{self, Status};
 use api::raftpb;
 use api::version::Version;
 
-use crate::gojson::{self, Object};
+use mvcc::schema::{self, Downgrade};
+
+use crate::gojson::Object;
 
 /// A member of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,46 +34,28 @@ impl Member {
 
     /// The JSON that etcd stores, byte for byte.
     pub fn to_json(&self) -> String {
-        let mut out = format!("{{\"id\":{},\"peerURLs\":", self.id);
-        gojson::push_strings(&mut out, &self.peer_urls);
-        if self.is_learner {
-            out.push_str(",\"isLearner\":true");
-        }
-        self.push_attributes(&mut out, ",");
-        out.push('}');
-        out
+        self.to_row().to_json()
     }
 
-    /// The JSON of what raft knows of a member: `raftAttributes` of the v2 store.
-    pub(crate) fn raft_attributes_json(&self) -> String {
-        let mut out = String::from("{\"peerURLs\":");
-        gojson::push_strings(&mut out, &self.peer_urls);
-        if self.is_learner {
-            out.push_str(",\"isLearner\":true");
+    /// The member as the data file keeps it.
+    pub(crate) fn to_row(&self) -> schema::Member {
+        schema::Member {
+            id: self.id,
+            // Go's nil: the context of a promotion has it.
+            peer_urls: (!self.peer_urls.is_empty()).then(|| self.peer_urls.clone()),
+            is_learner: self.is_learner,
+            name: self.name.clone(),
+            client_urls: self.client_urls.clone(),
         }
-        out.push('}');
-        out
     }
 
-    /// The JSON of what a member tells of itself: `attributes` of the v2 store.
-    pub(crate) fn attributes_json(&self) -> String {
-        let mut out = String::from("{");
-        self.push_attributes(&mut out, "");
-        out.push('}');
-        out
-    }
-
-    fn push_attributes(&self, out: &mut String, mut comma: &str) {
-        if !self.name.is_empty() {
-            out.push_str(comma);
-            out.push_str("\"name\":");
-            gojson::push_string(out, &self.name);
-            comma = ",";
-        }
-        if !self.client_urls.is_empty() {
-            out.push_str(comma);
-            out.push_str("\"clientURLs\":");
-            gojson::push_strings(out, &self.client_urls);
+    pub(crate) fn from_row(row: schema::Member) -> Member {
+        Member {
+            id: row.id,
+            peer_urls: row.peer_urls.unwrap_or_default(),
+            is_learner: row.is_learner,
+            name: row.name,
+            client_urls: row.client_urls,
         }
     }
 
@@ -88,40 +72,6 @@ impl Member {
             name: object.string("name")?,
             client_urls: object.strings("clientURLs")?,
         })
-    }
-}
-
-/// Whether the cluster is on its way to an older version.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Downgrade {
-    /// Whether a downgrade is in progress.
-    pub enabled: bool,
-    /// The version it goes to, `X.Y.0`; empty if none is in progress.
-    pub target: String,
-}
-
-impl Downgrade {
-    pub(crate) fn to_json(&self) -> String {
-        let mut out = String::from("{\"target-version\":");
-        gojson::push_string(&mut out, &self.target);
-        out.push_str(if self.enabled {
-            ",\"enabled\":true}"
-        } else {
-            ",\"enabled\":false}"
-        });
-        out
-    }
-
-    pub(crate) fn from_json(data: &[u8]) -> Result<Downgrade, String> {
-        let mut object = Object::parse(data)?;
-        let downgrade = Downgrade {
-            enabled: object.bool("enabled")?,
-            target: object.string("target-version")?,
-        };
-        if downgrade.enabled && downgrade.target.parse::<Version>().is_err() {
-            return Err(format!("target {:?} is not a version", downgrade.target));
-        }
-        Ok(downgrade)
     }
 }
 
@@ -346,10 +296,6 @@ mod tests {
             r#"{"id":10276657743932975437,"peerURLs":["http://localhost:2380"],"isLearner":true,"name":"a\u0026b","clientURLs":["http://c:1","http://c:2"]}"#
         );
         assert_eq!(Member::from_json(json.as_bytes()), Ok(m.clone()));
-        assert_eq!(
-            m.attributes_json(),
-            r#"{"name":"a\u0026b","clientURLs":["http://c:1","http://c:2"]}"#
-        );
         let promotion = ChangeContext {
             member: Member {
                 id: 3,
@@ -365,9 +311,6 @@ mod tests {
             ChangeContext::from_json(promotion.to_json().as_bytes()),
             Ok(promotion)
         );
-        let off = Downgrade::default();
-        assert_eq!(off.to_json(), r#"{"target-version":"","enabled":false}"#);
-        assert_eq!(Downgrade::from_json(off.to_json().as_bytes()), Ok(off));
     }
 
     /// Decodes and validates a change against [`cluster`], and makes it if it may be made.

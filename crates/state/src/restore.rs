@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mvcc::Store;
+use mvcc::{Store, schema};
 
 use crate::error::Error;
 use crate::machine::{Machine, Options, Shared};
@@ -19,7 +19,8 @@ impl Machine {
         for (id, key) in attached {
             leases.attach(&key, id);
         }
-        let (auth_enabled, mut auth_revision) = rows::read_auth(backend)?;
+        let auth_enabled = schema::auth_enabled(backend)?;
+        let mut auth_revision = rows::read_auth_revision(backend)?;
         if auth_revision == 0 {
             auth_revision = 1;
             rows::put_auth_revision(backend, auth_revision);
@@ -38,7 +39,7 @@ impl Machine {
                 rows::put_member(backend, member);
             }
             for id in &membership.removed {
-                rows::put_removed(backend, *id);
+                schema::delete_member(backend, *id);
             }
         }
         let machine = Machine {

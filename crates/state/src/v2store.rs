@@ -2,10 +2,11 @@
 //! reads it too. Made from the membership and read back; there is no v2 store otherwise.
 
 use api::version::Version;
+use mvcc::schema::push_go_string;
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::gojson::{self, Object};
+use crate::gojson::Object;
 use crate::membership::{Member, Membership};
 
 /// A node that never expires (Go's zero time).
@@ -20,9 +21,9 @@ pub fn document(membership: &Membership) -> String {
         let path = format!("/0/members/{:x}", member.id);
         let mut children = Vec::new();
         if !member.client_urls.is_empty() {
-            children.push(writer.file(&format!("{path}/attributes"), &member.attributes_json()));
+            children.push(writer.file(&format!("{path}/attributes"), &attributes(member)));
         }
-        children.push(writer.file(&format!("{path}/raftAttributes"), &member.raft_attributes_json()));
+        children.push(writer.file(&format!("{path}/raftAttributes"), &raft_attributes(member)));
         members.push((format!("{:x}", member.id), writer.directory(&path, children)));
     }
     let mut zero = Vec::new();
@@ -52,6 +53,40 @@ pub fn document(membership: &Membership) -> String {
     )
 }
 
+/// What raft knows of a member.
+fn raft_attributes(member: &Member) -> String {
+    let mut out = String::from("{");
+    push_list(&mut out, "peerURLs", &member.peer_urls);
+    out.push_str(if member.is_learner {
+        ",\"isLearner\":true}"
+    } else {
+        "}"
+    });
+    out
+}
+
+/// What a member tells of itself.
+fn attributes(member: &Member) -> String {
+    let mut out = String::from("{");
+    if !member.name.is_empty() {
+        out.push_str("\"name\":");
+        push_go_string(&mut out, &member.name);
+        out.push(',');
+    }
+    push_list(&mut out, "clientURLs", &member.client_urls);
+    out.push('}');
+    out
+}
+
+fn push_list(out: &mut String, name: &str, texts: &[String]) {
+    out.push_str(&format!("\"{name}\":["));
+    for (at, text) in texts.iter().enumerate() {
+        out.push_str(if at == 0 { "" } else { "," });
+        push_go_string(out, text);
+    }
+    out.push(']');
+}
+
 /// Children in the order in which Go writes the keys of a map.
 fn sorted(mut children: Vec<(String, String)>) -> Vec<String> {
     children.sort();
@@ -75,14 +110,14 @@ impl Writer {
 
     fn node(&self, path: &str, value: &str, children: &str) -> String {
         let mut out = String::new();
-        gojson::push_string(&mut out, path.rsplit('/').next().unwrap_or_default());
+        push_go_string(&mut out, path.rsplit('/').next().unwrap_or_default());
         out.push_str(":{\"Path\":");
-        gojson::push_string(&mut out, path);
+        push_go_string(&mut out, path);
         let index = self.index;
         out.push_str(&format!(
             ",\"CreatedIndex\":{index},\"ModifiedIndex\":{index},\"ExpireTime\":\"{PERMANENT}\",\"Value\":"
         ));
-        gojson::push_string(&mut out, value);
+        push_go_string(&mut out, value);
         out.push_str(&format!(",\"Children\":{children}}}"));
         out
     }

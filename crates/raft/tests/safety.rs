@@ -238,6 +238,7 @@ impl Cluster {
     }
 
     fn lose(&mut self, message: &Message) {
+        self.note(|| format!("  lost {}", show::message(message)));
         if message.kind == MessageKind::Snapshot {
             self.reports.push((message.from, message.to, false));
         }
@@ -245,6 +246,7 @@ impl Cluster {
 
     fn report(&mut self) {
         for (from, to, arrived) in std::mem::take(&mut self.reports) {
+            self.note(|| format!("report to {from} of {to}: {arrived}"));
             if let Some(raft) = self.nodes.get_mut(&from).and_then(|node| node.raft.as_mut()) {
                 raft.report_snapshot(to, arrived);
             }
@@ -356,12 +358,17 @@ impl Cluster {
         } else {
             self.network.swap_remove(place)
         };
-        let Some(node) = self.nodes.get_mut(&message.to) else {
-            return;
-        };
-        if node.raft.is_none() || self.cut.contains(&(message.from, message.to)) {
-            return;
+        let up = self
+            .nodes
+            .get(&message.to)
+            .is_some_and(|node| node.raft.is_some());
+        if !up || self.cut.contains(&(message.from, message.to)) {
+            return self.lose(&message);
         }
+        if message.kind == MessageKind::Snapshot {
+            self.reports.push((message.from, message.to, true));
+        }
+        let node = self.nodes.get_mut(&message.to).unwrap();
         let to = message.to;
         if self.traces {
             println!("{:5} {}", self.step, show::message(&message));
@@ -548,7 +555,8 @@ impl Cluster {
             .clone()
     }
 
-    /// Ends members that were removed, once a majority of those that stay has applied that. (etcd waits a second.)
+    /// Ends members that were removed, once a majority of those that stay has applied that. (etcd waits a second,
+    /// and the peers of one that does not know it yet tell it.)
     fn stop_removed(&mut self) {
         let members = self.members();
         let knowing = |id: &&u64| self.nodes[id].app.members == members && self.nodes[id].raft.is_some();
@@ -562,9 +570,6 @@ impl Cluster {
             .filter(|id| !members.contains(*id))
             .collect();
         for id in gone {
-            if self.nodes[&id].app.members.contains(id) && self.nodes[&id].app.index > 0 {
-                continue;
-            }
             if self.nodes[&id].raft.is_some() {
                 self.nodes.get_mut(&id).unwrap().crash(0, 0);
                 self.commits.remove(&id);
@@ -606,8 +611,22 @@ impl Cluster {
         }
     }
 
-    /// The faults are over: within a bounded time all members agree on everything that is proposed.
-    fn calm(&mut self) {
+    /// Raft's own limit: a leader that removed itself and fell before it told anybody knows alone that its vote is no
+    /// longer needed, and with the longer log it refuses it.
+    fn is_stranded(&self) -> bool {
+        let members = self.members();
+        self.nodes
+            .values()
+            .any(|node| node.app.members == members && !members.contains(node.id()))
+            && !members
+                .voters
+                .iter()
+                .any(|id| self.nodes[id].app.members == members)
+    }
+
+    /// The faults are over: within a bounded time all members agree on everything that is proposed. False if the cluster
+    /// cannot be helped.
+    fn calm(&mut self) -> bool {
         self.note(|| "calm".into());
         self.cut.clear();
         let down: Vec<u64> = self
@@ -633,6 +652,10 @@ impl Cluster {
             .values()
             .find(|node| node.soft_state.role == Role::Leader && members.contains(node.id()));
         let Some(leader) = leader.map(Node::id) else {
+            if self.is_stranded() {
+                self.history.saw("stranded by a removed leader");
+                return false;
+            }
             self.fail("nobody leads")
         };
         let before = self.history.acknowledged;
@@ -668,6 +691,15 @@ impl Cluster {
                 self.fail(&format!("{id} did not catch up with {leader}"));
             }
         }
+        true
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("replay: RAFT_SEED={} (at step {})", self.seed, self.step);
+        }
     }
 }
 
@@ -677,9 +709,11 @@ fn run(seed: u64, steps: u64) -> BTreeMap<&'static str, u64> {
         for _ in 0..steps / 3 {
             cluster.random_step();
         }
-        cluster.calm();
+        if !cluster.calm() {
+            break;
+        }
     }
-    cluster.history.seen
+    std::mem::take(&mut cluster.history.seen)
 }
 
 fn setting(name: &str, default: u64) -> u64 {

@@ -360,7 +360,8 @@ impl Node {
 
     /// The application's file catches up, if the log allows it.
     pub fn commit_app(&mut self) {
-        if self.app.index <= self.raft.as_ref().unwrap().durable_index() {
+        let durable = self.raft.as_ref().unwrap().durable_index();
+        if self.app.index <= durable && self.app.index > self.disk.app.index {
             self.disk.app = self.app.clone();
         }
     }

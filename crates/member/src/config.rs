@@ -135,12 +135,6 @@ impl Config {
         Duration::from_secs(5) + 2 * self.election_timeout()
     }
 
-    /// The least TTL of a lease in seconds (etcd: server/etcdserver/server.go, minTTL).
-    pub fn lease_ttl_min(&self) -> i64 {
-        let span = self.tick * (3 * self.election_ticks / 2);
-        i64::try_from(span.as_millis().div_ceil(1000)).unwrap_or(i64::MAX)
-    }
-
     /// The quota in bytes; `None` if there is none.
     pub fn quota_bytes(&self) -> Option<u64> {
         const QUOTA_DEFAULT: u64 = 2 << 30;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another process holds the data directory: wait, warn after 10 s as etcd does, try again.
-    #[error("{path} is in use by another process")]
+    #[error("{} is in use by another process", path.display())]
     Locked {
         /// The file whose lock is held.
         path: PathBuf,
@@ -17,15 +17,19 @@ pub enum Error {
     Refused(String),
     /// The directory is damaged. Nothing was overwritten. Restore the member from a snapshot, or
     /// remove and add it again.
-    #[error("{path}: {reason}")]
+    #[error("{}: {reason}", path.display())]
     Damaged {
         /// The damaged file.
         path: PathBuf,
         /// What is wrong with it, and what to do.
         reason: String,
     },
+    /// The log or a snapshot file cannot be read; the text names it and says what to do. Nothing was
+    /// overwritten.
+    #[error("{0}")]
+    Log(wal::Error),
     /// The operating system refused something.
-    #[error("{path}: {source}")]
+    #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -43,4 +47,28 @@ pub struct Fatal {
     pub what: String,
     /// What happened.
     pub reason: String,
+}
+
+impl Error {
+    pub(crate) fn io(path: &std::path::Path, source: std::io::Error) -> Error {
+        Error::Io {
+            path: path.to_path_buf(),
+            source,
+        }
+    }
+
+    /// Whatever a file's own reader says, with the file's name in front.
+    pub(crate) fn damaged(path: &std::path::Path, error: impl std::fmt::Display) -> Error {
+        Error::Damaged {
+            path: path.to_path_buf(),
+            reason: error.to_string(),
+        }
+    }
+}
+
+impl From<wal::Error> for Error {
+    /// The log's errors name their files themselves.
+    fn from(error: wal::Error) -> Error {
+        Error::Log(error)
+    }
 }

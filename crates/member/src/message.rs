@@ -9,13 +9,14 @@
 
 use std::sync::Arc;
 
-use crate::pending::{EventBatch, View};
 use api::version::Version;
 use bytes::Bytes;
+use mvcc::{EventBatch, View};
 
 use crate::apply::{CommittedBatch, FileCommitted, JobDone, Role};
 use crate::decide::{ConfApplied, Persisted};
 use crate::frontend::{AskApply, AskDecide, Tell};
+use crate::persist::SpareMade;
 
 /// What the raft stage takes.
 pub enum ToDecide {
@@ -33,13 +34,19 @@ pub enum ToDecide {
     },
     /// Apply has decided about a configuration change.
     ConfApplied(ConfApplied),
-    /// The log before this index (and it) may be dropped from memory.
-    Compact {
-        /// The index.
-        index: u64,
-    },
+    /// Whether a disk is full: proposals are refused while one is.
+    DiskFull(FullDisk, bool),
     /// Begin the orderly stop: take no more proposals, apply what is committed, write everything.
     Stop,
+}
+
+/// Which disk is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FullDisk {
+    /// That of the log.
+    Log,
+    /// That of the data file.
+    DataFile,
 }
 
 /// What the log stage takes.
@@ -48,8 +55,8 @@ pub enum ToPersist {
     Save(SaveBatch),
     /// A snapshot file, its mark in the log, then release and removal of what is older.
     Snapshot(SnapshotFile),
-    /// Removes segments and snapshot files above their bounds; due every 30 s.
-    Purge,
+    /// A segment was preallocated.
+    Spare(SpareMade),
     /// The last message: writes what is pending and ends in [`crate::Router::stopped`].
     Stop,
 }
@@ -95,10 +102,12 @@ pub enum ToApply {
         /// Its ID.
         id: u64,
     },
-    /// A snapshot file and its mark are durable.
+    /// A snapshot file and its mark are durable, or the disk was full.
     SnapshotSaved {
         /// The index it stands for.
         index: u64,
+        /// Whether it is there.
+        saved: bool,
     },
     /// Begin the orderly stop; no `Committed` comes after it.
     Stop,
@@ -107,7 +116,7 @@ pub enum ToApply {
 /// What the thread that writes the data file takes.
 pub enum ToCommitter {
     /// One transaction.
-    Commit(crate::pending::CommitJob),
+    Commit(mvcc::CommitJob),
 }
 
 /// What a front thread takes.
@@ -125,9 +134,8 @@ pub enum ToFront {
     Tell(Vec<Tell>),
 }
 
-/// The part of a version that a downgrade names: `X.Y.0`.
+/// The version that a downgrade names, `X.Y.0`. etcd takes "3.6" as well as "3.6.0": server/etcdserver/cluster_util.go.
 pub(crate) fn downgrade_target(text: &str) -> Option<Version> {
-    // etcd accepts "3.6" as well as "3.6.0" here: server/etcdserver/version/downgrade.go.
     let full = if text.matches('.').count() == 1 {
         format!("{text}.0")
     } else {

@@ -1,20 +1,238 @@
-//! The log stage: writes each batch with one sync and says so. Never decides anything.
+//! The log stage: writes each batch with one sync and says so. Never decides anything, never tries
+//! a failed sync again.
 
-#![allow(clippy::todo)]
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use api::clock::Instant;
+use disk::Disk;
+use wal::{Mark, SpareJob, Wal, snapfile};
 
-use crate::message::ToPersist;
-use crate::router::Router;
+use crate::decide::{Persisted, Unsaved};
+use crate::log::{Level, LogLine};
+use crate::message::{FullDisk, SnapshotFile, ToApply, ToDecide, ToPersist};
+use crate::router::{Job, JobKind, Router};
+use crate::shared::Shared;
+
+/// How often writing is tried again while the disk is full.
+const FULL_RETRY: Duration = Duration::from_millis(500);
 
 /// The log stage.
-pub struct Persist {}
+pub struct Persist {
+    disk: Arc<dyn Disk>,
+    wal_dir: PathBuf,
+    snap_dir: PathBuf,
+    shared: Arc<Shared>,
+    /// `None` after the stop, and after a failure: then nothing is acknowledged any more.
+    wal: Option<Wal>,
+    /// What a full disk has refused, in order.
+    refused: VecDeque<Unsaved>,
+    /// When to try again; `Some` while the disk is full.
+    retry_at: Option<Instant>,
+    /// The number of the last write that was appended and waits for the sync.
+    unsynced: Option<u64>,
+}
 
 impl Persist {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        (wal_dir, snap_dir): (PathBuf, PathBuf),
+        shared: Arc<Shared>,
+        wal: Wal,
+    ) -> Persist {
+        Persist {
+            disk,
+            wal_dir,
+            snap_dir,
+            shared,
+            wal: Some(wal),
+            refused: VecDeque::new(),
+            retry_at: None,
+            unsynced: None,
+        }
+    }
+
     /// Takes a batch of messages, writes it with one sync, and sends on what follows. `inputs` is
     /// drained. Waits for the disk.
     pub fn handle(&mut self, inputs: &mut Vec<ToPersist>, now: Instant, router: &dyn Router) {
-        let _ = (inputs, now, router);
-        todo!()
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry(now, router);
+        }
+        for input in inputs.drain(..) {
+            match input {
+                ToPersist::Save(batch) => self.save(batch.output, now, router),
+                ToPersist::Snapshot(file) => {
+                    self.sync(router);
+                    self.save_snapshot(&file, router);
+                }
+                ToPersist::Spare(done) => self.take_spare(done, router),
+                ToPersist::Stop => {
+                    self.sync(router);
+                    self.stop(router);
+                }
+            }
+        }
+        self.sync(router);
+        self.grow(router);
+    }
+
+    /// When `handle` must be called although nothing came in.
+    pub fn next_wake(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Appends a batch, or keeps it while the disk is full: order is never broken.
+    fn save(&mut self, batch: Unsaved, now: Instant, router: &dyn Router) {
+        if !self.refused.is_empty() {
+            self.refused.push_back(batch);
+            return;
+        }
+        if let Err(batch) = self.append(batch, router) {
+            self.refused.push_back(batch);
+            if self.retry_at.is_none() {
+                router.log(
+                    LogLine::warn("no space for the log; requests are refused until there is")
+                        .with("path", self.wal_dir.display().to_string()),
+                );
+                router.to_decide(ToDecide::DiskFull(FullDisk::Log, true));
+            }
+            self.retry_at = Some(now + FULL_RETRY);
+        }
+    }
+
+    /// Appends a batch; gives it back if the disk is full.
+    fn append(&mut self, batch: Unsaved, router: &dyn Router) -> Result<(), Unsaved> {
+        let Some(wal) = &mut self.wal else { return Ok(()) };
+        match wal.append(batch.hard_state.as_ref(), &batch.entries) {
+            Ok(_) => {
+                self.unsynced = batch.write.or(self.unsynced);
+                Ok(())
+            }
+            Err(error) if error.is_no_space() => Err(batch),
+            Err(error) => {
+                self.fail(&error, router);
+                Ok(())
+            }
+        }
+    }
+
+    fn retry(&mut self, now: Instant, router: &dyn Router) {
+        while let Some(batch) = self.refused.pop_front() {
+            if let Err(batch) = self.append(batch, router) {
+                self.refused.push_front(batch);
+                self.retry_at = Some(now + FULL_RETRY);
+                return;
+            }
+        }
+        self.retry_at = None;
+        router.log(LogLine::info("there is space for the log again"));
+        router.to_decide(ToDecide::DiskFull(FullDisk::Log, false));
+    }
+
+    /// Makes durable what was appended, and only then says so.
+    fn sync(&mut self, router: &dyn Router) {
+        let Some(write) = self.unsynced.take() else {
+            return;
+        };
+        let Some(wal) = &mut self.wal else { return };
+        match wal.sync() {
+            Ok(()) => router.to_decide(ToDecide::Persisted(Persisted { write })),
+            Err(error) => self.fail(&error, router),
+        }
+    }
+
+    /// Begins a new segment when this one is full, and has the one after it made in good time.
+    fn grow(&mut self, router: &dyn Router) {
+        let Some(wal) = &mut self.wal else { return };
+        match wal.cut_if_full() {
+            Ok(false) => {}
+            Ok(true) => router.log(LogLine::info("created a new WAL segment")),
+            Err(error) if error.is_poison() => return self.fail(&error, router),
+            // The old segment goes on growing; the next batch tries again.
+            Err(error) => router
+                .log(LogLine::warn("failed to begin a new WAL segment").with("error", error.to_string())),
+        }
+        let Some(wal) = &mut self.wal else { return };
+        if let Some(job) = wal.spare_job() {
+            router.job(Job::new(JobKind::Spare, move |router: &dyn Router| {
+                router.to_persist(ToPersist::Spare(SpareMade(SpareJob::run(job))));
+            }));
+        }
+    }
+
+    fn take_spare(&mut self, made: SpareMade, router: &dyn Router) {
+        let Some(wal) = &mut self.wal else { return };
+        match made.0 {
+            Ok(spare) => wal.put_spare(spare),
+            Err(error) => router
+                .log(LogLine::warn("failed to preallocate a WAL segment").with("error", error.to_string())),
+        }
+    }
+
+    /// In etcd's order: the file, the mark, then what may go. The data file has been committed up to
+    /// the index before (etcd: server/storage/storage.go, SaveSnap and Release).
+    fn save_snapshot(&mut self, file: &SnapshotFile, router: &dyn Router) {
+        if self.wal.is_none() {
+            return;
+        }
+        let result = self.write_snapshot(file);
+        let saved = result.is_ok();
+        match result {
+            Ok(()) => {
+                router.log(LogLine::info("saved snapshot to disk").with("snapshot-index", file.index));
+            }
+            Err(error) if error.is_no_space() => router.log(
+                LogLine::warn("no space for a snapshot; it is tried again later")
+                    .with("snapshot-index", file.index)
+                    .with("error", error.to_string()),
+            ),
+            Err(error) => return self.fail(&error, router),
+        }
+        router.to_apply(ToApply::SnapshotSaved {
+            index: file.index,
+            saved,
+        });
+    }
+
+    fn write_snapshot(&mut self, file: &SnapshotFile) -> Result<(), wal::Error> {
+        let Some(wal) = &mut self.wal else { return Ok(()) };
+        let snapshot = snapfile::Snapshot {
+            index: file.index,
+            term: file.term,
+            conf_state: file.conf_state.clone(),
+            data: file.data.clone(),
+        };
+        snapfile::write(&*self.disk, &self.snap_dir, &snapshot)?;
+        wal.save_mark(&Mark {
+            index: file.index,
+            term: file.term,
+            conf_state: Some(file.conf_state.clone()),
+        })?;
+        wal.release_to(file.index);
+        snapfile::release_db(&*self.disk, &self.snap_dir, file.index)?;
+        Ok(())
+    }
+
+    fn stop(&mut self, router: &dyn Router) {
+        let Some(wal) = self.wal.take() else { return };
+        match wal.close() {
+            Ok(()) => router.stopped(),
+            Err(error) => self.fail(&error, router),
+        }
+    }
+
+    fn fail(&mut self, error: &wal::Error, router: &dyn Router) {
+        self.wal = None;
+        self.refused.clear();
+        self.retry_at = None;
+        self.unsynced = None;
+        router.log(LogLine::new(Level::Error, "failed to write the log").with("error", error.to_string()));
+        self.shared
+            .fail(router, &self.wal_dir.display().to_string(), error.to_string());
     }
 }
+
+/// A preallocated segment, or why there is none.
+pub struct SpareMade(Result<wal::Spare, wal::Error>);

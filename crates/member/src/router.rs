@@ -39,6 +39,10 @@ pub enum JobKind {
     SnapshotStream,
     /// A copy of the data file.
     Defragment,
+    /// The preallocation of a log segment.
+    Spare,
+    /// The removal of files that are no longer needed.
+    Purge,
 }
 
 /// Work that may wait for the disk or take long, run away from the stages.

@@ -1,13 +1,19 @@
-//! What every thread may read of a member at any time: IDs, the read gate, who leads, who the
-//! members are. Written by the stages, read by all; never blocks.
+//! What every thread may read of a member at any time: IDs, term, leader, commit index, versions.
+//! Written by the stages, read by all; never blocks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use api::etcdserverpb::AlarmType;
 use api::version::{Line, Version};
 use arc_swap::ArcSwap;
+use state::Machine;
 
-use crate::frontend::{Pulse, RequestIds};
+use crate::error::Fatal;
+use crate::frontend::{Pulse, RequestIds, Tell};
+use crate::message::ToFront;
+use crate::monitor;
+use crate::router::Router;
 
 /// A member of the cluster as clients see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +55,30 @@ pub struct Facts {
     pub alarms: Vec<Alarm>,
 }
 
+impl Facts {
+    pub(crate) fn of(machine: &Machine, storage_version: Option<Version>) -> Facts {
+        let membership = machine.membership();
+        let members = membership.members.values().map(|member| Member {
+            id: member.id,
+            name: member.name.clone(),
+            peer_urls: member.peer_urls.clone(),
+            client_urls: member.client_urls.clone(),
+            is_learner: member.is_learner,
+        });
+        let alarms = machine.alarms().list(AlarmType::None as i32).map(|alarm| Alarm {
+            member_id: alarm.member_id,
+            kind: alarm.alarm,
+        });
+        Facts {
+            members: members.collect(),
+            cluster_version: membership.version,
+            storage_version,
+            downgrade_target: monitor::downgrade_target(membership),
+            alarms: alarms.collect(),
+        }
+    }
+}
+
 /// See the module.
 pub struct Shared {
     /// The line whose behaviour this member shows.
@@ -75,7 +105,6 @@ impl Shared {
         (cluster_id, member_id): (u64, u64),
         fronts: usize,
         start_unix_ms: u64,
-        facts: Facts,
     ) -> Shared {
         Shared {
             line,
@@ -84,7 +113,7 @@ impl Shared {
             pulse: Arc::new(Pulse::default()),
             fronts,
             start_unix_ms,
-            facts: ArcSwap::from_pointee(facts),
+            facts: ArcSwap::from_pointee(Facts::default()),
             applied: AtomicU64::new(0),
             ready: AtomicBool::new(false),
             wants_views: (0..fronts).map(|_| AtomicBool::new(false)).collect(),
@@ -140,6 +169,18 @@ impl Shared {
 
     pub(crate) fn wants_views(&self, front: usize) -> bool {
         self.wants_views[front].load(Ordering::SeqCst)
+    }
+
+    /// Ends the member: nothing is acknowledged any more, and the process must go.
+    pub(crate) fn fail(&self, router: &dyn Router, what: &str, reason: String) {
+        self.pulse.set_stopped();
+        for front in 0..self.fronts {
+            router.to_front(front, ToFront::Tell(vec![Tell::Stopped]));
+        }
+        router.fatal(Fatal {
+            what: what.to_owned(),
+            reason,
+        });
     }
 
     pub(crate) fn set_facts(&self, facts: Facts) {

@@ -1,6 +1,21 @@
 //! Deleting what a compaction leaves behind, in bounded steps.
+//!
+//! A compaction goes through three phases: it waits until the file holds all revisions up to its own, and its schedule; it
+//! takes the old revisions out of the index, some keys a step; it scans the rows up to its revision, a batch a step, deletes
+//! those that the index does not keep, and hashes all. etcd: server/storage/mvcc/kvstore_compaction.go.
 
-use crate::{Error, KeyValueHash};
+use std::collections::VecDeque;
+
+use bbolt::{Snapshot, Wait};
+use bytes::Bytes;
+
+use crate::hash::KvHasher;
+use crate::index::KeyIndex;
+use crate::schema::{Compactions, FINISHED_COMPACT, KEY, META, SCHEDULED_COMPACT};
+use crate::{Backend, Error, KeyValueHash, Rev, RevKey};
+
+/// Keys of the index that one step regards.
+const INDEX_STEP_KEYS: usize = 2000;
 
 /// What the compaction in hand needs.
 pub enum CompactionNext {
@@ -16,7 +31,9 @@ pub enum CompactionNext {
 
 /// A step that reads rows of the data file.
 pub struct CompactionScan {
-    _todo: (),
+    work: Work,
+    db: Snapshot,
+    deleted: Vec<Bytes>,
 }
 
 /// A finished compaction.
@@ -30,9 +47,172 @@ pub struct CompactionDone {
     pub deleted: u64,
 }
 
+/// What goes from scan to scan.
+struct Work {
+    at: i64,
+    batch_rows: usize,
+    /// Whether the hash is worth keeping.
+    keeps_hash: bool,
+    /// The index from which the kept revisions are still to be taken.
+    index: Option<KeyIndex>,
+    /// The kept revisions that are not yet passed, descending.
+    kept: Vec<Rev>,
+    hasher: KvHasher,
+    /// Where to go on.
+    from: Rev,
+    deleted: u64,
+    finished: bool,
+}
+
 impl CompactionScan {
-    /// Reads the next rows. May wait for the device.
+    /// Reads the next rows. May wait for the device. After an error, nothing of this step has happened.
     pub fn run(&mut self) -> Result<(), Error> {
-        todo!()
+        let work = &mut self.work;
+        if let Some(index) = work.index.take() {
+            index.visit_kept(&[], work.at, usize::MAX, |rev, _| work.kept.push(rev));
+            work.kept.sort_unstable_by(|a, b| b.cmp(a));
+            work.hasher.keeps_any = !work.kept.is_empty();
+        }
+        let mut cursor = self.db.cursor(KEY.as_bytes(), Wait::Yes)?;
+        let mut rows = Vec::with_capacity(work.batch_rows);
+        let mut next = cursor.seek(&work.from.to_bytes())?;
+        while let Some((key, value)) = next {
+            let at = RevKey::decode(&key)?;
+            if at.rev.main > work.at {
+                break;
+            }
+            rows.push((at, key, value));
+            next = if rows.len() < work.batch_rows {
+                cursor.next()?
+            } else {
+                None
+            };
+        }
+        for (at, key, value) in &rows {
+            while work.kept.last().is_some_and(|kept| *kept < at.rev) {
+                work.kept.pop();
+            }
+            let is_kept = work.kept.last() == Some(&at.rev);
+            if !is_kept {
+                self.deleted.push(key.clone());
+                work.deleted += 1;
+            }
+            work.hasher.row(*at, is_kept, key, value);
+            work.from = Rev::new(at.rev.main, at.rev.sub + 1);
+        }
+        work.finished = rows.len() < work.batch_rows;
+        Ok(())
     }
+}
+
+enum State {
+    /// Old revisions are being taken out of the index, from this key on.
+    Index(Vec<u8>),
+    /// The next scan may go.
+    Ready(Box<Work>),
+    /// A scan is out.
+    Out,
+}
+
+/// The compactions scheduled and not finished; the first is in hand.
+pub(crate) struct Compactor {
+    marks: Compactions,
+    batch_rows: usize,
+    /// Revision, the one before it, whether the hash will cover all.
+    queue: VecDeque<(i64, i64, bool)>,
+    state: State,
+}
+
+impl Compactor {
+    pub(crate) fn new(marks: Compactions, batch_rows: usize) -> Compactor {
+        let batch_rows = batch_rows.max(1);
+        Compactor {
+            marks,
+            batch_rows,
+            queue: VecDeque::new(),
+            state: State::Index(Vec::new()),
+        }
+    }
+
+    pub(crate) fn schedule(&mut self, at: i64, previous: i64, backend: &mut Backend) {
+        // If the one before is not finished, some rows are gone that its hash would have to cover.
+        let keeps_hash = self.marks.scheduled == self.marks.finished;
+        self.marks.scheduled = Some(at);
+        backend.put(META, SCHEDULED_COMPACT, &Rev::new(at, 0).to_bytes());
+        self.queue.push_back((at, previous, keeps_hash));
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    pub(crate) fn is_scanning(&self) -> bool {
+        matches!(self.state, State::Out)
+    }
+
+    pub(crate) fn revisions(&self) -> VecDeque<i64> {
+        self.queue.iter().map(|job| job.0).collect()
+    }
+
+    pub(crate) fn next(&mut self, index: &mut KeyIndex, db: &Snapshot, committed: i64) -> CompactionNext {
+        let Some(&(at, previous, keeps_hash)) = self.queue.front() else {
+            return CompactionNext::Idle;
+        };
+        match std::mem::replace(&mut self.state, State::Out) {
+            State::Out => CompactionNext::Waits,
+            State::Index(from) => {
+                self.state = match index.compact(&from, at, INDEX_STEP_KEYS) {
+                    Some(next) => State::Index(next),
+                    None => State::Ready(Box::new(Work {
+                        at,
+                        batch_rows: self.batch_rows,
+                        keeps_hash,
+                        index: Some(index.clone()),
+                        kept: Vec::new(),
+                        hasher: KvHasher::new(previous, at),
+                        from: Rev::default(),
+                        deleted: 0,
+                        finished: false,
+                    })),
+                };
+                CompactionNext::Again
+            }
+            // Rows that are only in memory cannot be scanned; and no row goes before the schedule is in the file.
+            State::Ready(work) if committed < at || work.from == Rev::default() && !is_scheduled(db, at) => {
+                self.state = State::Ready(work);
+                CompactionNext::Waits
+            }
+            State::Ready(work) => CompactionNext::Scan(Box::new(CompactionScan {
+                work: *work,
+                db: db.clone(),
+                deleted: Vec::new(),
+            })),
+        }
+    }
+
+    pub(crate) fn scanned(&mut self, scan: CompactionScan, backend: &mut Backend) -> Option<CompactionDone> {
+        let CompactionScan { work, deleted, .. } = scan;
+        for key in deleted {
+            backend.delete_revision(key);
+        }
+        if !work.finished {
+            self.state = State::Ready(Box::new(work));
+            return None;
+        }
+        backend.put(META, FINISHED_COMPACT, &Rev::new(work.at, 0).to_bytes());
+        self.marks.finished = Some(work.at);
+        self.queue.pop_front();
+        self.state = State::Index(Vec::new());
+        let hash = work.keeps_hash.then(|| work.hasher.finish());
+        Some(CompactionDone {
+            revision: work.at,
+            hash,
+            deleted: work.deleted,
+        })
+    }
+}
+
+/// Whether the file says that this compaction, or a later one, is scheduled.
+fn is_scheduled(db: &Snapshot, at: i64) -> bool {
+    crate::schema::compactions(db).is_ok_and(|marks| marks.scheduled >= Some(at))
 }

@@ -34,7 +34,7 @@ pub use commit::{CommitDone, CommitJob};
 pub use compaction::{CompactionDone, CompactionNext, CompactionScan};
 pub use error::Error;
 pub use events::{Event, EventBatch, EventKind, History, HistoryLimits};
-pub use hash::{Hash, HashKv, KeyValueHash, hash_kv_of_file, hash_of_file};
+pub use hash::{FileStatus, Hash, HashKv, KeyValueHash, hash_kv_of_file, status_of_file};
 pub use index::{KeyIndex, KeyInfo};
 pub use range::{RangeOptions, RangeResult, SortOrder, SortTarget, covers};
 pub use reader::Reader;

@@ -1,10 +1,17 @@
 //! The store: the one writer of revisions, and the state that is not yet in the data file.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
+
+use crate::compaction::Compactor;
+use crate::index::KeyIndex;
+use crate::recent::RecentLog;
+use crate::restore::{Restored, restore};
 use crate::{
-    Backend, CommitDone, CommitJob, CompactionDone, CompactionNext, CompactionScan, Error, EventBatch, Extra,
-    Reader, View, ViewSource, WriteTxn,
+    Backend, CommitDone, CommitJob, CompactionDone, CompactionNext, CompactionScan, Error, Event, EventBatch,
+    Extra, KeyValueHash, Reader, View, ViewSource, WriteTxn,
 };
 
 /// How a store is opened.
@@ -44,117 +51,323 @@ pub struct Pending {
     pub urgent: bool,
 }
 
+/// A commit that is under way.
+struct InFlight {
+    revision: i64,
+    consistent: (u64, u64),
+    pending: Pending,
+}
+
 /// All revisions of all keys, and the buckets beside them. Driven by one thread.
 pub struct Store {
-    _todo: (),
+    db: bbolt::Db,
+    options: StoreOptions,
+    source: ViewSource,
+    pub(crate) index: KeyIndex,
+    pub(crate) recent: RecentLog,
+    backend: Backend,
+    /// The file as of the last commit: it holds all revisions up to `committed_revision`.
+    snapshot: bbolt::Snapshot,
+    committed_revision: i64,
+    committed_consistent: (u64, u64),
+    pub(crate) revision: i64,
+    compact_revision: i64,
+    consistent: (u64, u64),
+    /// Of the revisions that no commit has taken.
+    pub(crate) pending: Pending,
+    in_flight: Option<InFlight>,
+    compactor: Compactor,
+    hashes: Arc<Vec<KeyValueHash>>,
+    pub(crate) events: Vec<Event>,
+    /// Where records are encoded, many to an allocation.
+    pub(crate) arena: BytesMut,
+    extra: Extra,
+    attached: Vec<(i64, Bytes)>,
 }
 
 impl Store {
     /// Opens the store of a data file, making buckets that are missing (with the first commit), and reads
     /// the index. A compaction that was scheduled and not finished is taken up again.
-    pub fn open(_db: bbolt::Db, _options: StoreOptions) -> Result<(Store, ViewSource), Error> {
-        todo!()
+    pub fn open(db: bbolt::Db, options: StoreOptions) -> Result<(Store, ViewSource), Error> {
+        let snapshot = db.snapshot();
+        let restored = restore(&snapshot)?;
+        let backend = Backend::new(snapshot.clone())?;
+        let consistent = crate::schema::consistent_index(&snapshot)?;
+        let Restored {
+            index,
+            revision,
+            compact_revision,
+            compactions,
+            attached,
+        } = restored;
+        let recent = RecentLog::new();
+        let extra: Extra = Arc::new(());
+        let hashes = Arc::new(Vec::new());
+        let view = View {
+            revision,
+            compact_revision,
+            applied_index: consistent.0,
+            applied_term: consistent.1,
+            db: snapshot.clone(),
+            extra: extra.clone(),
+            hashes: hashes.clone(),
+            index: index.clone(),
+            recent: recent.reader().clone(),
+            committed_revision: revision,
+        };
+        let source = ViewSource::new(Arc::new(view));
+        let mut store = Store {
+            db,
+            source: source.clone(),
+            index,
+            recent,
+            backend,
+            snapshot,
+            committed_revision: revision,
+            committed_consistent: consistent,
+            revision,
+            compact_revision,
+            consistent,
+            pending: Pending::default(),
+            in_flight: None,
+            compactor: Compactor::new(compactions, options.compaction_batch),
+            hashes,
+            events: Vec::new(),
+            arena: BytesMut::new(),
+            extra,
+            attached,
+            options,
+        };
+        if let Some(scheduled) = compactions
+            .scheduled
+            .filter(|&scheduled| scheduled > compact_revision)
+        {
+            store.schedule_compaction(scheduled)?;
+            store.publish();
+        }
+        Ok((store, source))
     }
 
     /// Main revision of the last change; 1 in an empty store.
     pub fn revision(&self) -> i64 {
-        todo!()
+        self.revision
     }
 
     /// Revision of the last compaction; −1 if there was none.
     pub fn compact_revision(&self) -> i64 {
-        todo!()
+        self.compact_revision
     }
 
     /// Raft index and term of the last entry applied: at open what the file says, then what
     /// [`Store::set_consistent`] was told.
     pub fn consistent(&self) -> (u64, u64) {
-        todo!()
+        self.consistent
+    }
+
+    /// Raft index and term that the data file has: what a crash now would leave.
+    pub fn committed_consistent(&self) -> (u64, u64) {
+        self.committed_consistent
     }
 
     /// The keys that hold a lease, as `(lease, key)` sorted by lease and key. Given once, after open.
-    pub fn take_attached(&mut self) -> Vec<(i64, bytes::Bytes)> {
-        todo!()
+    pub fn take_attached(&mut self) -> Vec<(i64, Bytes)> {
+        std::mem::take(&mut self.attached)
+    }
+
+    /// Keys that are there now.
+    pub fn keys(&self) -> u64 {
+        self.index.len()
     }
 
     /// Reads of the state as it is now, published or not.
     pub fn reader(&self) -> Reader<'_> {
-        todo!()
+        Reader {
+            index: &self.index,
+            recent: self.recent.reader(),
+            db: &self.snapshot,
+            revision: self.revision,
+            compact_revision: self.compact_revision,
+        }
     }
 
     /// Begins a write transaction. Its changes are in the store at once; there is no way back.
     pub fn begin(&mut self) -> WriteTxn<'_> {
-        todo!()
+        WriteTxn::new(self)
     }
 
     /// The buckets other than `key`, with the writes not yet committed.
     pub fn backend(&mut self) -> &mut Backend {
-        todo!()
+        &mut self.backend
+    }
+
+    /// The same, for reading.
+    pub fn backend_ref(&self) -> &Backend {
+        &self.backend
     }
 
     /// Says that all entries up to `index` (of `term`) are applied. The next commit records it, with all their writes.
-    pub fn set_consistent(&mut self, _index: u64, _term: u64) {
-        todo!()
+    pub fn set_consistent(&mut self, index: u64, term: u64) {
+        debug_assert!(index >= self.consistent.0, "entries are applied in order");
+        self.consistent = (index, term);
     }
 
     /// What the next views carry for the upper layer.
-    pub fn set_extra(&mut self, _extra: Extra) {
-        todo!()
+    pub fn set_extra(&mut self, extra: Extra) {
+        self.extra = extra;
     }
 
     /// Makes everything done so far visible to readers, by one swap.
     pub fn publish(&mut self) -> Published {
-        todo!()
+        let view = Arc::new(View {
+            revision: self.revision,
+            compact_revision: self.compact_revision,
+            applied_index: self.consistent.0,
+            applied_term: self.consistent.1,
+            db: self.snapshot.clone(),
+            extra: self.extra.clone(),
+            hashes: self.hashes.clone(),
+            index: self.index.clone(),
+            recent: self.recent.reader().clone(),
+            committed_revision: self.committed_revision,
+        });
+        self.source.swap(view.clone());
+        let events = EventBatch {
+            events: std::mem::take(&mut self.events),
+            revision: self.revision,
+        };
+        Published {
+            view,
+            events: Arc::new(events),
+        }
     }
 
     /// How much waits for a commit.
     pub fn pending(&self) -> Pending {
-        todo!()
+        Pending {
+            ops: self.pending.ops + self.backend.pending_len(),
+            ..self.pending
+        }
     }
 
     /// Takes all pending writes, with the raft index and term they belong to; `None` while another job is
     /// out, or when nothing is pending (an advanced index alone counts only with `force`).
     /// Call it between entries, never within one.
-    pub fn take_commit(&mut self, _force: bool) -> Option<CommitJob> {
-        todo!()
+    pub fn take_commit(&mut self, force: bool) -> Option<CommitJob> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        let written = self.revision > self.committed_revision || self.backend.is_dirty();
+        if !written && !(force && self.consistent != self.committed_consistent) {
+            return None;
+        }
+        let (revision, consistent) = (self.revision, self.consistent);
+        let pending = std::mem::take(&mut self.pending);
+        let job = CommitJob::new(
+            self.db.clone(),
+            self.backend.take(),
+            self.recent.reader().clone(),
+            self.committed_revision + 1..=revision,
+            consistent,
+            pending.ops,
+        );
+        self.in_flight = Some(InFlight {
+            revision,
+            consistent,
+            pending,
+        });
+        Some(job)
     }
 
     /// Takes a job back. After a success, the next publication reads from the new root; after a
     /// failure that changed nothing, the writes are pending again, and the error is returned: the caller decides by
     /// [`bbolt::Error::is_out_of_space`] whether to go on.
-    pub fn committed(&mut self, _done: CommitDone) -> Result<(), Error> {
-        todo!()
+    pub fn committed(&mut self, done: CommitDone) -> Result<(), Error> {
+        let taken = self
+            .in_flight
+            .take()
+            .expect("only one job is out, and it comes back once");
+        match done.result {
+            Ok(snapshot) => {
+                self.committed_revision = taken.revision;
+                self.committed_consistent = taken.consistent;
+                self.backend.committed(snapshot.clone());
+                self.snapshot = snapshot;
+                self.recent.trim(taken.revision, self.options.recent_bytes_max);
+                Ok(())
+            }
+            Err(error) => {
+                self.backend.failed();
+                self.pending.ops += taken.pending.ops;
+                self.pending.bytes += taken.pending.bytes;
+                Err(Error::Backend(error))
+            }
+        }
     }
 
     /// Whether a job is out.
     pub fn is_committing(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    /// Goes on with another file that holds the same as this one after its last commit: a defragmented copy. No job
+    /// may be out. What is pending stays pending; published views keep the old file as long as they live.
+    pub fn replace_db(&mut self, _db: bbolt::Db) {
         todo!()
     }
 
     /// The file, for its sizes.
     pub fn db(&self) -> &bbolt::Db {
-        todo!()
+        &self.db
     }
 
     /// Compacts away what is older than `at`: reads below fail from now on, the rows are deleted in steps
     /// ([`Store::compaction_next`]). Make the schedule durable soon: [`Pending::urgent`].
-    pub fn schedule_compaction(&mut self, _at: i64) -> Result<(), Error> {
-        todo!()
+    pub fn schedule_compaction(&mut self, at: i64) -> Result<(), Error> {
+        if at <= self.compact_revision {
+            return Err(Error::Compacted);
+        }
+        if at > self.revision {
+            return Err(Error::FutureRevision);
+        }
+        self.compactor
+            .schedule(at, self.compact_revision, &mut self.backend);
+        self.compact_revision = at;
+        self.pending.urgent = true;
+        Ok(())
     }
 
     /// Does one bounded step of the compaction in hand, or says what it waits for. Between steps that scan, etcd
     /// pauses 10 ms.
     pub fn compaction_next(&mut self) -> CompactionNext {
-        todo!()
+        let next = self
+            .compactor
+            .next(&mut self.index, &self.snapshot, self.committed_revision);
+        if matches!(next, CompactionNext::Waits) && !self.compactor.is_scanning() {
+            self.pending.urgent = true;
+        }
+        next
     }
 
     /// Takes a scan back; its deletions become pending. `Some` when the compaction is finished.
-    pub fn compaction_scanned(&mut self, _scan: CompactionScan) -> Result<Option<CompactionDone>, Error> {
-        todo!()
+    pub fn compaction_scanned(&mut self, scan: CompactionScan) -> Result<Option<CompactionDone>, Error> {
+        let done = self.compactor.scanned(scan, &mut self.backend);
+        if let Some(hash) = done.and_then(|done| done.hash) {
+            let mut hashes = self.hashes.to_vec();
+            hashes.push(hash);
+            hashes.sort_by_key(|hash| hash.revision);
+            hashes.drain(..hashes.len().saturating_sub(crate::hash::HASHES_MAX));
+            self.hashes = Arc::new(hashes);
+        }
+        Ok(done)
     }
 
     /// Whether a compaction is scheduled and not finished.
     pub fn is_compacting(&self) -> bool {
-        todo!()
+        self.compactor.is_busy()
+    }
+
+    /// The revisions of compactions scheduled and not finished, in order.
+    pub fn compactions(&self) -> VecDeque<i64> {
+        self.compactor.revisions()
     }
 }

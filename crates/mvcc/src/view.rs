@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::index::KeyIndex;
+use crate::recent::RecentWrites;
 use crate::{
-    Error, Event, HashKv, History, HistoryLimits, KeyValueHash, RangeOptions, RangeResult, Reader, Wait,
+    Error, Event, Hash, HashKv, History, HistoryLimits, KeyValueHash, RangeOptions, RangeResult, Reader,
+    Wait, events,
 };
 
 /// What an upper layer publishes together with a view (leases, members); the store only carries it.
@@ -28,12 +31,27 @@ pub struct View {
     pub extra: Extra,
     /// Hashes made by compactions, oldest first, at most ten.
     pub hashes: Arc<Vec<KeyValueHash>>,
+    pub(crate) index: KeyIndex,
+    pub(crate) recent: RecentWrites,
+    /// All revisions up to this one are in `db`.
+    pub(crate) committed_revision: i64,
 }
 
 impl View {
     /// Reads of this state.
     pub fn reader(&self) -> Reader<'_> {
-        todo!()
+        Reader {
+            index: &self.index,
+            recent: &self.recent,
+            db: &self.db,
+            revision: self.revision,
+            compact_revision: self.compact_revision,
+        }
+    }
+
+    /// Keys that are there now.
+    pub fn keys(&self) -> u64 {
+        self.index.len()
     }
 
     /// Answers a range request; see [`Reader::range`].
@@ -45,28 +63,28 @@ impl View {
     /// revision together; as many revisions as the limits allow. [`Error::Compacted`] if `from` is compacted.
     pub fn history(
         &self,
-        _from: i64,
-        _to: i64,
-        _limits: HistoryLimits,
-        _wanted: &mut dyn FnMut(&[u8]) -> bool,
-        _wait: Wait,
+        from: i64,
+        to: i64,
+        limits: HistoryLimits,
+        wanted: &mut dyn FnMut(&[u8]) -> bool,
+        wait: Wait,
     ) -> Result<History, Error> {
-        todo!()
+        events::history(self, from, to, limits, wanted, wait)
     }
 
     /// The pair an event replaced, encoded, as `prev_kv` shows it; `None` if there was none or it is compacted.
-    pub fn previous(&self, _event: &Event, _wait: Wait) -> Result<Option<bytes::Bytes>, Error> {
-        todo!()
+    pub fn previous(&self, event: &Event, wait: Wait) -> Result<Option<bytes::Bytes>, Error> {
+        events::previous(self, event, wait)
     }
 
     /// Begins the hash of all revisions up to `revision` (0: the current one), as HashKV answers it.
-    pub fn hash_kv(&self, _revision: i64) -> Result<HashKv, Error> {
-        todo!()
+    pub fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
+        HashKv::new(self, revision)
     }
 
     /// Begins the hash of the whole file as of the last commit (commit first), as `Maintenance.Hash` answers it.
-    pub fn hash(&self) -> crate::Hash {
-        todo!()
+    pub fn hash(&self) -> Hash {
+        Hash::new(self.db.clone(), true)
     }
 }
 

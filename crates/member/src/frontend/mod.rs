@@ -4,19 +4,41 @@
 //! opens a socket, reads a clock or waits: time is an argument, callers are tokens, what it wants
 //! from others comes out of [`Frontend::poll`].
 
+mod calls;
+mod encode;
 mod ids;
+mod jobs;
 mod link;
+mod maintenance;
 mod method;
 mod pulse;
+mod read;
+mod reads;
+mod snapshot;
+mod streams;
+#[cfg(test)]
+mod tests;
+mod validate;
+mod watch;
 
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::clock::Instant;
-use api::error::Status;
+use api::error::{self, Code, Status};
 use api::version::Line;
 use bytes::Bytes;
+use mvcc::{EventBatch, View, ViewSource};
+
+use self::encode::Header;
+use self::jobs::Found;
+use self::reads::Reads;
+use self::streams::Stream;
+use crate::{Fatal, Shared};
 
 pub use ids::RequestIds;
+pub use jobs::{Job, JobDone};
 pub use link::{AskApply, AskDecide, LeaseInfo, Tell};
 pub use method::{Method, Shape};
 pub use pulse::Pulse;
@@ -36,7 +58,7 @@ pub struct Context {
 }
 
 /// What became of a call at once.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// The encoded answer, or why there is none.
     Done(Result<Bytes, Status>),
@@ -54,7 +76,7 @@ pub enum Output {
         /// The encoded answer, or why there is none.
         result: Result<Bytes, Status>,
     },
-    /// A stream has something for `stream_poll`.
+    /// A stream has something for `stream_poll`, or may be given further messages.
     Wake(Token),
     /// For the decide stage, all in one hand-over.
     Decide(Vec<AskDecide>),
@@ -63,21 +85,8 @@ pub enum Output {
     /// Work that may wait for the disk or take long: run it on a pool thread (`Job::run`) and
     /// bring what it returns back by `Frontend::job_done`.
     Job(Job),
-}
-
-/// A piece of work for a pool thread.
-#[derive(Debug)]
-pub struct Job(());
-
-/// What a job found.
-#[derive(Debug)]
-pub struct JobDone(());
-
-impl Job {
-    /// Does the work. May wait for the disk; bounded, long work comes in several jobs.
-    pub fn run(self) -> JobDone {
-        JobDone(self.0)
-    }
+    /// The data file cannot be read: the member must stop.
+    Broken(Fatal),
 }
 
 /// A message on its way to a client: parts to be sent one after the other as one message.
@@ -99,8 +108,14 @@ impl Frame {
     }
 }
 
+impl From<Bytes> for Frame {
+    fn from(message: Bytes) -> Frame {
+        Frame { parts: vec![message] }
+    }
+}
+
 /// What a stream has for its client.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct StreamPoll {
     /// Messages, oldest first.
     pub frames: Vec<Frame>,
@@ -120,7 +135,7 @@ pub struct Config {
     pub cluster_id: u64,
     /// In every header.
     pub member_id: u64,
-    /// Which generator of request IDs is this front's, and of how many.
+    /// The number of this front; which generator of request IDs is its own, and of how many.
     pub slot: usize,
     /// Generators of request IDs in this member: front threads, and one for the stages.
     pub slots: usize,
@@ -136,101 +151,493 @@ pub struct Config {
     pub request_timeout: Duration,
     /// The election timeout.
     pub election_timeout: Duration,
-    /// `--watch-progress-notify-interval`; 10 minutes by default.
+    /// `--watch-progress-notify-interval`; 10 minutes by default, at least 100 ms.
     pub progress_interval: Duration,
     /// For jitter.
     pub seed: u64,
 }
 
-/// The front of a member for one thread.
+/// Bytes that gRPC adds to a request at most (etcd: embed, grpcOverheadBytes): watch responses
+/// are split where they reach the limit of requests and this.
+const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
+
+/// The shortest interval of progress notifications.
+const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// Election timeouts without a leader after which streams that require one are ended.
+const NO_LEADER_CHECKS: u32 = 3;
+
+/// A request that waits for something.
 #[derive(Debug)]
-pub struct Frontend {
-    config: Config,
+struct Waiting {
+    caller: Token,
+    what: Wants,
+    started: Instant,
+    /// When it is given up, and what is said then.
+    deadline: Option<(Instant, Status)>,
 }
 
-#[allow(clippy::todo, unused_variables)]
+/// What a request waits for.
+#[derive(Debug)]
+enum Wants {
+    /// Its proposal to be applied, or something else that comes as `Tell::Done`.
+    Done,
+    /// The alarm that says why it is refused.
+    NoSpaceAlarm,
+    /// An index, or a page: then it is read.
+    Read(reads::Read),
+    /// `Tell::Lease`.
+    Lease { lease: i64 },
+    /// `Tell::Leases`.
+    Leases,
+    /// `Tell::Renewed`, for a stream.
+    Renewed,
+    /// `Tell::Pinned`, to hash the file.
+    PinnedForHash,
+    /// `Tell::Pinned`, for a snapshot stream.
+    PinnedForStream,
+    /// A hash.
+    Hash,
+    /// A downgrade to be entered or cancelled.
+    Downgrade,
+    /// Another member to lead.
+    Leader { to: u64 },
+}
+
+/// The front of a member for one thread. Single-threaded; whoever owns it gives it requests,
+/// what the stages tell, the time, and does what `poll` says.
+pub struct Frontend {
+    config: Config,
+    shared: Arc<Shared>,
+    views: ViewSource,
+    quota: state::Quota,
+    ids: RequestIds,
+    /// Looked up by ID, never walked.
+    waiting: HashMap<u64, Waiting>,
+    /// The unary calls that wait. Looked up, never walked.
+    calls: HashMap<Token, u64>,
+    deadlines: BTreeSet<(Instant, u64)>,
+    reads: Reads,
+    streams: BTreeMap<Token, Stream>,
+    hub: watch::Hub,
+    outputs: VecDeque<Output>,
+    to_decide: Vec<AskDecide>,
+    to_apply: Vec<AskApply>,
+    views_wanted: bool,
+    leader: Leader,
+    /// One step of catching up is taken after each input, so that neither starves the other.
+    may_catch_up: bool,
+    stopped: bool,
+}
+
+/// What this front saw of leaders.
+#[derive(Debug, Default)]
+struct Leader {
+    /// When the present one was seen first.
+    elected_at: Option<Instant>,
+    next_check: Instant,
+    absent_checks: u32,
+    /// Transfers that wait.
+    transfers: BTreeSet<u64>,
+}
+
 impl Frontend {
+    /// The front number `config.slot` of a member.
+    pub fn new(config: Config, shared: Arc<Shared>, views: ViewSource) -> Frontend {
+        let hub = watch::Hub::new(watch::Settings {
+            fragment_bytes: config.request_bytes_max + GRPC_OVERHEAD_BYTES,
+            progress_interval: config.progress_interval.max(PROGRESS_INTERVAL_MIN),
+            seed: config.seed,
+        });
+        Frontend {
+            ids: RequestIds::new(config.member_id, config.start_unix_ms, config.slot, config.slots),
+            quota: state::Quota::from_config(config.quota_bytes),
+            config,
+            shared,
+            views,
+            waiting: HashMap::new(),
+            calls: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            reads: Reads::default(),
+            streams: BTreeMap::new(),
+            hub,
+            outputs: VecDeque::new(),
+            to_decide: Vec::new(),
+            to_apply: Vec::new(),
+            views_wanted: false,
+            leader: Leader::default(),
+            may_catch_up: false,
+            stopped: false,
+        }
+    }
+
     /// Settings as given.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// A unary call: `message` is the encoded request.
-    pub fn call(
-        &mut self,
-        token: Token,
-        method: Method,
-        message: Bytes,
-        context: Context,
-        now: Instant,
-    ) -> Outcome {
-        todo!()
+    /// What every thread of the member may read.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
-    /// The caller of a pending call has gone: forget it. An entry already proposed is applied all the same.
+    /// The caller of a pending call has gone: forget it. An entry already proposed is applied all
+    /// the same.
     pub fn cancel(&mut self, token: Token) {
-        todo!()
-    }
-
-    /// Opens a stream. An error ends the call with that status; the token is not used then.
-    pub fn stream_open(
-        &mut self,
-        token: Token,
-        method: Method,
-        context: Context,
-        now: Instant,
-    ) -> Result<(), Status> {
-        todo!()
-    }
-
-    /// A message from the client of an open stream. Errors come by `stream_poll`.
-    pub fn stream_message(&mut self, token: Token, message: Bytes, now: Instant) {
-        todo!()
-    }
-
-    /// The client sends no more messages (half-close).
-    pub fn stream_finished(&mut self, token: Token, now: Instant) {
-        todo!()
-    }
-
-    /// Frames ready for the client, about `bytes_max` bytes of them (at least one if there is
-    /// any). Call after `Output::Wake`, and after each time all was sent while `more`.
-    pub fn stream_poll(&mut self, token: Token, bytes_max: usize, now: Instant) -> StreamPoll {
-        todo!()
-    }
-
-    /// The client has gone: frees the stream and its token.
-    pub fn stream_close(&mut self, token: Token) {
-        todo!()
+        if let Some(id) = self.calls.remove(&token) {
+            self.forget(id);
+        }
     }
 
     /// Something from the stages.
     pub fn handle(&mut self, tell: Tell, now: Instant) {
-        todo!()
+        self.may_catch_up = true;
+        match tell {
+            Tell::Done { id, result } => self.done(id, result, now),
+            Tell::ReadIndex { id, index } => self.read_index_known(id, index, now),
+            Tell::Renewed { id, result } => self.renewed(id, result),
+            Tell::Lease { id, result } => self.lease_known(id, result),
+            Tell::Leases { id, leases } => self.leases_known(id, &leases),
+            Tell::Pinned { id, result } => self.pinned(id, result),
+            Tell::LeaderChanged => self.leader_changed(now),
+            Tell::FirstCommitInTerm => self.ask_read_index_again(now),
+            Tell::Stopped => self.stop(),
+        }
     }
 
-    /// A new view is published, and with it these events. Call once a batch, after the batch's `Tell::Done`s.
-    pub fn published(&mut self, now: Instant) {
-        todo!()
+    /// A new view is published, and with it these events. In the order of publication, and before
+    /// the answers to the batch.
+    pub fn published(&mut self, view: &Arc<View>, events: Option<&Arc<EventBatch>>, now: Instant) {
+        self.may_catch_up = true;
+        if let Some(events) = events
+            && self.hub.has_watchers()
+        {
+            self.hub.publish(view, events);
+        }
+        self.serve_applied(view, now);
     }
 
     /// A job came back.
-    pub fn job_done(&mut self, done: JobDone, now: Instant) {
-        todo!()
+    pub fn job_done(&mut self, done: JobDone, _now: Instant) {
+        self.may_catch_up = true;
+        match done.0 {
+            Found::Answer { id, result } => {
+                let result = self.client_result(result);
+                self.finish(id, result);
+            }
+            Found::RangeStream { token, chunk, result } => self.range_chunk_read(token, chunk, result),
+            Found::HashKv { id, hash, result } => self.hash_kv_step(id, hash, result),
+            Found::Hash {
+                id,
+                hash,
+                revision,
+                result,
+            } => self.hash_step(id, hash, revision, result),
+            Found::Snapshot {
+                token,
+                reader,
+                result,
+            } => self.snapshot_read(token, reader, result),
+            Found::History(done) => {
+                let step = self.hub.history_done(done);
+                self.caught_up(step);
+            }
+        }
     }
 
     /// When `tick` wants to be called next, if nothing else happens before.
     pub fn next_tick(&self) -> Option<Instant> {
-        todo!()
+        if self.hub.is_behind() {
+            return Some(Instant::default());
+        }
+        let leader_check = self
+            .streams
+            .values()
+            .any(Stream::requires_leader)
+            .then_some(self.leader.next_check);
+        [
+            self.deadlines.first().map(|(at, _)| *at),
+            self.reads.next_retry(),
+            self.hub.next_tick(),
+            leader_check,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Deadlines, retries and progress notifications that are due.
     pub fn tick(&mut self, now: Instant) {
-        todo!()
+        self.may_catch_up = true;
+        while let Some((at, id)) = self.deadlines.first().copied() {
+            if at > now {
+                break;
+            }
+            self.deadlines.pop_first();
+            self.timed_out(id, now);
+        }
+        self.retry_read_index(now);
+        self.hub.tick(now);
+        self.check_leader(now);
     }
 
     /// The next thing to do; `None` when there is nothing until the next input.
     pub fn poll(&mut self) -> Option<Output> {
-        todo!()
+        if !self.to_decide.is_empty() {
+            return Some(Output::Decide(std::mem::take(&mut self.to_decide)));
+        }
+        if !self.to_apply.is_empty() {
+            return Some(Output::Apply(std::mem::take(&mut self.to_apply)));
+        }
+        if self.outputs.is_empty() && self.may_catch_up && self.hub.is_behind() {
+            self.may_catch_up = false;
+            let view = self.views.load();
+            let step = self.hub.catch_up(&view);
+            self.caught_up(step);
+        }
+        self.outputs
+            .extend(self.hub.take_wakes().into_iter().map(Output::Wake));
+        let output = self.outputs.pop_front();
+        if output.is_none() && self.views_wanted && !self.needs_views() {
+            self.views_wanted = false;
+            self.shared.want_views(self.config.slot, false);
+        }
+        output
+    }
+
+    fn needs_views(&self) -> bool {
+        self.hub.has_watchers() || self.reads.wait_for_index()
+    }
+
+    /// Makes the apply stage publish to this front. Load the view afterwards, not before.
+    fn want_views(&mut self) {
+        if !self.views_wanted {
+            self.views_wanted = true;
+            self.shared.want_views(self.config.slot, true);
+        }
+    }
+
+    fn caught_up(&mut self, step: watch::Step) {
+        match step {
+            watch::Step::Idle | watch::Step::More => {}
+            watch::Step::Job(job) => self.outputs.push_back(Output::Job(Job(jobs::Work::History(job)))),
+            watch::Step::Failed(error) => self.broken(&error),
+        }
+    }
+
+    /// A header; the revision is the caller's.
+    fn header(&self) -> Header {
+        Header {
+            cluster_id: self.config.cluster_id,
+            member_id: self.config.member_id,
+            revision: 0,
+            raft_term: self.shared.pulse.term(),
+        }
+    }
+
+    /// The error of a read as its client sees it. What is no client's fault stops the member.
+    fn client_result<T>(&mut self, result: Result<T, mvcc::Error>) -> Result<T, Status> {
+        result.map_err(|error| match error {
+            mvcc::Error::Compacted => error::COMPACTED,
+            mvcc::Error::FutureRevision => error::FUTURE_REV,
+            error => {
+                self.broken(&error);
+                Status::with(Code::Internal, format!("mainstay: {error}"))
+            }
+        })
+    }
+
+    fn broken(&mut self, error: &mvcc::Error) {
+        self.outputs.push_back(Output::Broken(Fatal {
+            what: "data file".to_owned(),
+            reason: error.to_string(),
+        }));
+    }
+
+    /// Notes a request that waits; `deadline` is its own end.
+    fn wait(
+        &mut self,
+        caller: Token,
+        what: Wants,
+        started: Instant,
+        deadline: Option<(Instant, Status)>,
+    ) -> u64 {
+        let id = self.ids.next_id();
+        self.wait_as(id, caller, what, started, deadline);
+        id
+    }
+
+    fn wait_as(
+        &mut self,
+        id: u64,
+        caller: Token,
+        what: Wants,
+        started: Instant,
+        deadline: Option<(Instant, Status)>,
+    ) {
+        if let Some((at, _)) = &deadline {
+            self.deadlines.insert((*at, id));
+        }
+        if !self.streams.contains_key(&caller) {
+            self.calls.insert(caller, id);
+        }
+        self.waiting.insert(
+            id,
+            Waiting {
+                caller,
+                what,
+                started,
+                deadline,
+            },
+        );
+    }
+
+    /// Takes a request out of all that refers to it.
+    fn forget(&mut self, id: u64) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&id)?;
+        if let Some((at, _)) = &waiting.deadline {
+            self.deadlines.remove(&(*at, id));
+        }
+        if self.calls.get(&waiting.caller) == Some(&id) {
+            self.calls.remove(&waiting.caller);
+        }
+        self.reads.forget(id);
+        self.leader.transfers.remove(&id);
+        Some(waiting)
+    }
+
+    /// Answers a request that waits; nothing if its caller has gone.
+    fn finish(&mut self, id: u64, result: Result<Bytes, Status>) {
+        let Some(waiting) = self.forget(id) else {
+            return;
+        };
+        let token = waiting.caller;
+        if self.streams.contains_key(&token) {
+            self.stream_failed(token, id, result.err());
+        } else {
+            self.outputs.push_back(Output::Reply { token, result });
+        }
+    }
+
+    fn done(&mut self, id: u64, result: Result<Bytes, Status>, _now: Instant) {
+        let Some(waiting) = self.waiting.get(&id) else {
+            return;
+        };
+        let result = match waiting.what {
+            Wants::NoSpaceAlarm => Err(error::NO_SPACE),
+            Wants::Downgrade => result.map(|_| self.downgrade_answer(self.views.peek().revision)),
+            _ => result,
+        };
+        self.finish(id, result);
+    }
+
+    fn timed_out(&mut self, id: u64, now: Instant) {
+        let Some(waiting) = self.waiting.get(&id) else {
+            return;
+        };
+        let status = match (&waiting.deadline, &waiting.what) {
+            (_, Wants::NoSpaceAlarm) => error::NO_SPACE,
+            (Some((_, status)), _) if *status == error::TIMEOUT => self.timeout_status(waiting.started, now),
+            (Some((_, status)), _) => status.clone(),
+            (None, _) => return,
+        };
+        self.finish(id, Err(status));
+    }
+
+    /// Why a request got no answer in time (etcd: server.go parseProposeCtxErr).
+    fn timeout_status(&self, started: Instant, _now: Instant) -> Status {
+        let during_election = self.leader.elected_at.is_some_and(|elected| {
+            // The one before is taken to be lost two election timeouts earlier.
+            let lost = elected
+                .since_start()
+                .saturating_sub(2 * self.config.election_timeout);
+            started > Instant::from_start(lost) && started < elected
+        });
+        match during_election {
+            true => error::TIMEOUT_DUE_TO_LEADER_FAIL,
+            false => error::TIMEOUT,
+        }
+    }
+
+    /// The end of a request that consensus has to answer: the member's patience or the client's.
+    fn consensus_deadline(&self, context: &Context, now: Instant) -> Option<(Instant, Status)> {
+        let own = now + self.config.request_timeout;
+        let at = context.deadline.map_or(own, |client| client.min(own));
+        Some((at, error::TIMEOUT))
+    }
+
+    /// The end of a request that only its client may give up.
+    fn client_deadline(context: &Context) -> Option<(Instant, Status)> {
+        const GIVEN_UP: Status = Status::new(Code::DeadlineExceeded, "context deadline exceeded");
+        context.deadline.map(|at| (at, GIVEN_UP))
+    }
+
+    fn leader_changed(&mut self, now: Instant) {
+        let leader = self.shared.pulse.leader();
+        if leader != 0 {
+            self.leader.elected_at = Some(now);
+            self.leader.absent_checks = 0;
+        }
+        for id in self.leader.transfers.clone() {
+            if let Some(Waiting {
+                what: Wants::Leader { to },
+                ..
+            }) = self.waiting.get(&id)
+                && *to == leader
+            {
+                self.finish(id, Ok(Bytes::new()));
+            }
+        }
+        self.ask_read_index_again(now);
+    }
+
+    /// Ends the streams that require a leader when there was none for three election timeouts
+    /// (etcd: v3rpc/interceptor.go monitorLeader).
+    fn check_leader(&mut self, now: Instant) {
+        if now < self.leader.next_check {
+            return;
+        }
+        self.leader.next_check = now + self.config.election_timeout;
+        if self.shared.pulse.leader() != 0 {
+            self.leader.absent_checks = 0;
+            return;
+        }
+        self.leader.absent_checks += 1;
+        if self.leader.absent_checks < NO_LEADER_CHECKS {
+            return;
+        }
+        let required: Vec<Token> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.requires_leader())
+            .map(|(token, _)| *token)
+            .collect();
+        for token in required {
+            self.end_stream(token, Err(error::NO_LEADER));
+        }
+    }
+
+    /// The member acknowledges nothing any more.
+    fn stop(&mut self) {
+        self.stopped = true;
+        let mut ids: Vec<u64> = self.waiting.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            self.finish(id, Err(error::STOPPED));
+        }
+        let tokens: Vec<Token> = self.streams.keys().copied().collect();
+        for token in tokens {
+            self.end_stream(token, Err(error::STOPPED));
+        }
+    }
+}
+
+impl std::fmt::Debug for Frontend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Frontend")
+            .field("slot", &self.config.slot)
+            .field("waiting", &self.waiting.len())
+            .field("streams", &self.streams.len())
+            .finish_non_exhaustive()
     }
 }

@@ -5,8 +5,8 @@ use serde::Deserialize;
 use super::{META, Rows, decode_u64};
 use crate::{Backend, Error, RevKey};
 
-const CONSISTENT_INDEX: &[u8] = b"consistent_index";
-const TERM: &[u8] = b"term";
+pub(crate) const CONSISTENT_INDEX: &[u8] = b"consistent_index";
+pub(crate) const TERM: &[u8] = b"term";
 const CONF_STATE: &[u8] = b"confState";
 /// Revision of the newest compaction that was asked for.
 pub(crate) const SCHEDULED_COMPACT: &[u8] = b"scheduledCompactRev";

@@ -21,11 +21,12 @@ pub use cluster::{
 };
 pub use json::push_go_string;
 pub use lease::{Lease, delete_lease, leases, put_lease};
+pub(crate) use meta::{CONSISTENT_INDEX, FINISHED_COMPACT, SCHEDULED_COMPACT, TERM};
 pub use meta::{
     Compactions, ConfState, compactions, conf_state, consistent_index, encode_conf_state, put_conf_state,
     put_consistent_index,
 };
-pub(crate) use meta::{FINISHED_COMPACT, SCHEDULED_COMPACT};
+pub(crate) use storage_version::STORAGE_VERSION;
 pub use storage_version::{UnsupportedVersion, migrate, migration, put_storage_version, storage_version};
 
 /// History of all keys.

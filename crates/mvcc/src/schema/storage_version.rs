@@ -8,7 +8,7 @@ use api::version::{Line, Version};
 use super::{META, Rows, consistent_index};
 use crate::{Backend, Error};
 
-const STORAGE_VERSION: &[u8] = b"storageVersion";
+pub(crate) const STORAGE_VERSION: &[u8] = b"storageVersion";
 const V3_5: Version = Version::new(3, 5, 0);
 const V3_6: Version = Version::new(3, 6, 0);
 

@@ -1,0 +1,257 @@
+//! Commits on the disk in memory, cut at every step, with unsynced writes lost, torn or kept in any subset: what
+//! is found is the last acknowledged commit or the one under way, whole.
+
+mod common;
+
+use std::path::Path;
+
+use bbolt::{Batch, Db, Error, Options};
+use bytes::Bytes;
+use common::{Model, dump};
+use disk::mem::{CrashMode, MemDisk};
+
+const PATH: &str = "/data/db";
+const COMMITS: usize = 8;
+const SEEDS: u64 = 6;
+
+fn options() -> Options {
+    Options {
+        page_size: Some(1024),
+        growth_bytes: 8 << 10,
+        ..Options::default()
+    }
+}
+
+fn new_disk() -> MemDisk {
+    let disk = MemDisk::new();
+    disk.shared().create_dir_all(Path::new("/data")).unwrap();
+    disk.settle();
+    disk
+}
+
+/// The batches of the workload, and what the file holds after each; the first state is the empty file.
+fn workload() -> (Vec<Batch>, Vec<Model>) {
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut models = vec![Model::new()];
+    let mut batches = Vec::new();
+    for commit in 0..COMMITS {
+        let mut model = models[commit].clone();
+        let mut batch = Batch::new();
+        for name in [&b"key"[..], b"meta"] {
+            batch.create_bucket(name);
+            model.entry(name.to_vec()).or_default();
+        }
+        for _ in 0..25 {
+            let key = common::key(random.u64(0..60));
+            let rows = model.entry(b"key".to_vec()).or_default();
+            if random.u8(0..3) == 0 {
+                batch.delete(b"key", Bytes::from(key.clone()));
+                rows.remove(&key);
+            } else {
+                let value =
+                    vec![commit as u8; random.usize(0..150) * (1 + 12 * usize::from(random.u8(0..12) == 0))];
+                batch.put(b"key", Bytes::from(key.clone()), Bytes::from(value.clone()));
+                rows.insert(key, value);
+            }
+        }
+        // In the same commit as what it covers.
+        let index = vec![commit as u8; 8];
+        batch.put(
+            b"meta",
+            Bytes::from_static(b"consistent_index"),
+            Bytes::from(index.clone()),
+        );
+        model
+            .entry(b"meta".to_vec())
+            .or_default()
+            .insert(b"consistent_index".to_vec(), index);
+        batches.push(batch);
+        models.push(model);
+    }
+    (batches, models)
+}
+
+/// Runs the workload until the disk stops it. Gives how many commits were acknowledged.
+fn run(disk: &MemDisk, batches: &[Batch]) -> usize {
+    let Ok(db) = Db::open(&disk.shared(), Path::new(PATH), options()) else {
+        return 0;
+    };
+    // A reader in the middle keeps pages from being reused for a while.
+    let mut held = None;
+    for (at, batch) in batches.iter().enumerate() {
+        if at == 3 {
+            held = Some(db.snapshot());
+        }
+        if at == 6 {
+            held = None;
+        }
+        if db.commit(batch).is_err() {
+            return at;
+        }
+    }
+    drop(held);
+    batches.len()
+}
+
+/// What is found after a crash; `Err` says what is wrong with it.
+fn judge(disk: &MemDisk, acknowledged: usize, models: &[Model]) -> Result<(), String> {
+    let db = Db::open(&disk.shared(), Path::new(PATH), options()).map_err(|error| error.to_string())?;
+    let violations = db.check();
+    if !violations.is_empty() {
+        return Err(format!("{violations:?}"));
+    }
+    let found = dump(&db.snapshot());
+    if !models
+        .iter()
+        .skip(acknowledged)
+        .take(2)
+        .any(|model| *model == found)
+    {
+        let which = models.iter().position(|model| *model == found);
+        return Err(format!(
+            "state {which:?} after {acknowledged} acknowledged commits"
+        ));
+    }
+    // And it goes on.
+    let mut batch = Batch::new();
+    batch.create_bucket(b"after");
+    db.commit(&batch).map_err(|error| error.to_string())?;
+    let violations = db.check();
+    if violations.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{violations:?}"))
+    }
+}
+
+/// Cuts the workload at every step; `prepare` breaks the disk before.
+fn cut_everywhere(prepare: impl Fn(&MemDisk)) -> Result<(), String> {
+    let (batches, models) = workload();
+    let whole = new_disk();
+    prepare(&whole);
+    assert_eq!(run(&whole, &batches), COMMITS);
+    for step in 1..=whole.steps() + 1 {
+        let disk = new_disk();
+        prepare(&disk);
+        disk.stop_at(step);
+        let acknowledged = run(&disk, &batches);
+        for mode in [
+            CrashMode::LoseUnsynced,
+            CrashMode::KeepAll,
+            CrashMode::Subset,
+            CrashMode::Torn,
+        ] {
+            for seed in 0..SEEDS {
+                judge(&disk.crash(seed, mode), acknowledged, &models)
+                    .map_err(|what| format!("step {step} {mode:?} seed {seed}: {what}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_crash_at_any_step_loses_nothing_acknowledged() {
+    cut_everywhere(|_| ()).unwrap();
+}
+
+#[test]
+fn every_single_sync_is_needed() {
+    let (batches, _) = workload();
+    let disk = new_disk();
+    run(&disk, &batches);
+    let before = new_disk().syncs();
+    for sync in before + 1..=disk.syncs() {
+        let seen = cut_everywhere(|disk| disk.skip_sync(sync));
+        assert!(
+            seen.is_err(),
+            "nothing fails without sync {sync} of {}",
+            disk.syncs()
+        );
+    }
+}
+
+/// Every step fails once with `errno`; before the meta page, the same batch goes through when tried again.
+fn fail_everywhere(errno: i32) {
+    let (batches, models) = workload();
+    let whole = new_disk();
+    let db = Db::open(&whole.shared(), Path::new(PATH), options()).unwrap();
+    for batch in &batches {
+        db.commit(batch).unwrap();
+    }
+    let (mut retried, mut poisoned) = (0, 0);
+    for step in 1..=whole.steps() {
+        let disk = new_disk();
+        disk.fail_at(step, errno);
+        let Ok(db) = Db::open(&disk.shared(), Path::new(PATH), options()) else {
+            continue;
+        };
+        for (at, batch) in batches.iter().enumerate() {
+            match db.commit(batch) {
+                Ok(_) => {}
+                Err(Error::Io { .. }) => {
+                    retried += 1;
+                    assert!(db.check().is_empty(), "step {step}");
+                    assert!(dump(&db.snapshot()) == models[at], "step {step}");
+                    db.commit(batch).unwrap();
+                }
+                Err(Error::SyncFailed { .. }) => {
+                    poisoned += 1;
+                    for batch in &batches {
+                        assert!(
+                            matches!(db.commit(batch), Err(Error::Poisoned { .. })),
+                            "step {step}"
+                        );
+                    }
+                    assert!(
+                        dump(&db.snapshot()) == models[at],
+                        "step {step}: readers keep the state before"
+                    );
+                    break;
+                }
+                Err(other) => panic!("step {step}: {other}"),
+            }
+            assert!(db.check().is_empty(), "step {step}");
+            assert!(dump(&db.snapshot()) == models[at + 1], "step {step}");
+        }
+    }
+    assert!(
+        retried >= COMMITS && poisoned == 3 * COMMITS,
+        "{retried} {poisoned}"
+    );
+}
+
+#[test]
+fn an_error_before_the_meta_page_is_survived_and_a_failed_sync_is_final() {
+    const EIO: i32 = 5;
+    const ENOSPC: i32 = 28;
+    fail_everywhere(EIO);
+    fail_everywhere(ENOSPC);
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_passes() {
+    let disk = new_disk();
+    let db = Db::open(&disk.shared(), Path::new(PATH), options()).unwrap();
+    let (batches, models) = workload();
+    db.commit(&batches[0]).unwrap();
+    disk.set_space(Some(disk.used_bytes()));
+    let mut full = Batch::new();
+    full.put(b"key", Bytes::from_static(b"large"), Bytes::from(vec![1; 50_000]));
+    for _ in 0..3 {
+        let error = db.commit(&full).expect_err("there is no room");
+        assert!(error.is_out_of_space(), "{error}");
+        assert!(db.check().is_empty());
+        assert!(dump(&db.snapshot()) == models[1]);
+    }
+    disk.set_space(None);
+    db.commit(&full).unwrap();
+    assert!(db.check().is_empty());
+    assert_eq!(
+        db.snapshot()
+            .get(b"key", b"large", bbolt::Wait::Yes)
+            .unwrap()
+            .map(|value| value.len()),
+        Some(50_000)
+    );
+}

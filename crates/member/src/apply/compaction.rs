@@ -1,0 +1,135 @@
+//! Runs the store's compaction in bounded steps, with etcd's pauses between them.
+
+use api::clock::Instant;
+
+use super::file::Waiting;
+use super::{Apply, Broken, Found, JobDone};
+use crate::log::LogLine;
+use crate::message::ToApply;
+use crate::router::{Job, JobKind, Router};
+
+/// How far the compaction in hand is.
+pub(super) struct Compaction {
+    /// When the next step is due; `None` while it waits for a scan or a commit, or there is none.
+    next: Option<Instant>,
+    /// Whether a scan is out.
+    scanning: bool,
+    started: Instant,
+}
+
+impl Compaction {
+    /// A compaction that an earlier process did not finish goes on at once.
+    pub(super) fn new(now: Instant) -> Compaction {
+        Compaction {
+            next: Some(now),
+            scanning: false,
+            started: now,
+        }
+    }
+
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        self.next
+    }
+
+    pub(super) fn scheduled(&mut self, _revision: i64, now: Instant) {
+        self.next = Some(now);
+        self.started = now;
+    }
+
+    /// A commit may be what it waited for.
+    pub(super) fn file_committed(&mut self, now: Instant) {
+        if !self.scanning && self.next.is_none() {
+            self.next = Some(now);
+        }
+    }
+}
+
+impl Apply {
+    pub(super) fn step_compaction(&mut self, now: Instant, router: &dyn Router) {
+        if self.stopping || self.compaction.scanning || self.compaction.next.is_none_or(|next| next > now) {
+            return;
+        }
+        self.compaction.next = match self.machine.store().compaction_next() {
+            mvcc::CompactionNext::Idle | mvcc::CompactionNext::Waits => None,
+            mvcc::CompactionNext::Again => Some(now),
+            mvcc::CompactionNext::Scan(mut scan) => {
+                self.compaction.scanning = true;
+                router.job(Job::new(JobKind::Compact, move |router: &dyn Router| {
+                    let result = scan.run();
+                    router.to_apply(ToApply::JobDone(JobDone(Found::Scanned(scan, result))));
+                }));
+                None
+            }
+        };
+    }
+
+    pub(super) fn compaction_scanned(
+        &mut self,
+        scan: Box<mvcc::CompactionScan>,
+        result: Result<(), mvcc::Error>,
+        now: Instant,
+        router: &dyn Router,
+    ) -> Result<(), Broken> {
+        self.compaction.scanning = false;
+        result?;
+        if let Some(done) = self.machine.store().compaction_scanned(*scan)? {
+            let took = now - self.compaction.started;
+            let db = self.machine.store().db();
+            let (size, size_in_use) = (db.size(), db.size_in_use());
+            // Scripts read this line by the position of its fields.
+            router.log(
+                LogLine::info("finished scheduled compaction")
+                    .with("compact-revision", done.revision)
+                    .with("took", took)
+                    .with("number-of-keys-compacted", done.deleted)
+                    .with("hash", u64::from(done.hash.map_or(0, |hash| hash.hash)))
+                    .with("current-db-size-bytes", size)
+                    .with("current-db-size", human_bytes(size))
+                    .with("current-db-size-in-use-bytes", size_in_use)
+                    .with("current-db-size-in-use", human_bytes(size_in_use)),
+            );
+            self.file.wait(Waiting::Compacted(done.revision));
+        }
+        self.compaction.next = Some(now + self.config.compaction_sleep_interval);
+        Ok(())
+    }
+}
+
+/// Bytes as Go's humanize prints them: decimal units, one digit behind the point below ten.
+fn human_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 10 {
+        return format!("{bytes} B");
+    }
+    let mut unit = 0;
+    let mut scaled = bytes as f64;
+    while scaled >= 1000.0 && unit + 1 < UNITS.len() {
+        scaled /= 1000.0;
+        unit += 1;
+    }
+    let rounded = (scaled * 10.0 + 0.5).floor() / 10.0;
+    if rounded < 10.0 {
+        format!("{rounded:.1} {}", UNITS[unit])
+    } else {
+        format!("{rounded:.0} {}", UNITS[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::human_bytes;
+
+    #[test]
+    fn sizes_read_as_go_prints_them() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (9, "9 B"),
+            (20_480, "20 kB"),
+            (1_500, "1.5 kB"),
+            (9_949, "9.9 kB"),
+            (82_854_982, "83 MB"),
+        ] {
+            assert_eq!(human_bytes(bytes), text);
+        }
+    }
+}

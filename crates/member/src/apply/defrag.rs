@@ -1,0 +1,138 @@
+//! `Defragment`: a copy of the data file in tight pages takes its place. Writes go on in memory
+//! meanwhile; only commits wait.
+
+use std::path::PathBuf;
+
+use api::error::Status;
+use api::error::{self, Code};
+use bytes::Bytes;
+
+use super::file::Waiting;
+use super::{Apply, Broken, Found, JobDone};
+use crate::frontend::Tell;
+use crate::log::LogLine;
+use crate::message::ToApply;
+use crate::router::{Job, JobKind, Router};
+
+/// Who waits for the defragmentation.
+#[derive(Default)]
+pub(super) struct Defrag {
+    ids: Vec<u64>,
+    copying: bool,
+}
+
+/// Why there is no new file.
+pub(crate) enum Failure {
+    /// The old file is as it was.
+    Harmless(String),
+    /// Nobody knows which of the two a restart would find.
+    Unknown(String),
+}
+
+impl Apply {
+    pub(super) fn ask_defragment(&mut self, id: u64, router: &dyn Router) {
+        if self.stopping {
+            let result = Err(error::STOPPED);
+            return self.tell(id, Tell::Done { id, result });
+        }
+        self.defrag.ids.push(id);
+        if self.defrag.ids.len() == 1 && !self.defrag.copying {
+            router.log(
+                LogLine::info("starting defragment")
+                    .with("path", self.config.db_path().display().to_string()),
+            );
+            self.file.wait(Waiting::Defragment);
+        }
+    }
+
+    /// Everything applied is in the file: copies it.
+    pub(super) fn start_copy(&mut self, router: &dyn Router) {
+        self.defrag.copying = true;
+        self.file.freeze(true);
+        let disk = self.disk.clone();
+        let path = self.config.db_path();
+        let db = self.machine.store().db().clone();
+        let options = bbolt::Options {
+            page_size: Some(db.page_size()),
+            cache_bytes_max: self.config.page_cache_bytes_max,
+            sync: !self.config.unsafe_no_fsync,
+            ..bbolt::Options::default()
+        };
+        router.job(Job::new(JobKind::Defragment, move |router: &dyn Router| {
+            let copied = copy(&disk, &db, &path, options);
+            router.to_apply(ToApply::JobDone(JobDone(Found::Defragmented(copied))));
+        }));
+    }
+
+    pub(super) fn defragmented(
+        &mut self,
+        result: Result<bbolt::Db, Failure>,
+        router: &dyn Router,
+    ) -> Result<(), Broken> {
+        self.defrag.copying = false;
+        self.file.freeze(false);
+        let before = self.machine.store().db();
+        let (size, size_in_use) = (before.size(), before.size_in_use());
+        match result {
+            Ok(db) => {
+                router.log(
+                    LogLine::info("finished defragmenting directory")
+                        .with("path", self.config.db_path().display().to_string())
+                        .with("current-db-size-bytes-diff", db.size() as i64 - size as i64)
+                        .with("current-db-size-bytes", db.size())
+                        .with(
+                            "current-db-size-in-use-bytes-diff",
+                            db.size_in_use() as i64 - size_in_use as i64,
+                        )
+                        .with("current-db-size-in-use-bytes", db.size_in_use()),
+                );
+                self.machine.store().replace_db(db);
+                self.unpublished += 1;
+                self.defragment_ended(Ok(Bytes::new()));
+            }
+            Err(Failure::Harmless(reason)) => {
+                router.log(LogLine::warn("failed to defragment").with("error", reason.clone()));
+                self.defragment_failed(Status::with(Code::Unknown, reason));
+            }
+            Err(Failure::Unknown(reason)) => {
+                return Err(Broken {
+                    what: self.config.db_path().display().to_string(),
+                    reason,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn defragment_failed(&mut self, status: Status) {
+        self.defragment_ended(Err(status));
+    }
+
+    fn defragment_ended(&mut self, result: Result<Bytes, Status>) {
+        for id in std::mem::take(&mut self.defrag.ids) {
+            let result = result.clone();
+            self.tell(id, Tell::Done { id, result });
+        }
+    }
+}
+
+/// Copies the file beside it, makes the copy durable, and puts it in its place.
+fn copy(
+    disk: &std::sync::Arc<dyn disk::Disk>,
+    db: &bbolt::Db,
+    path: &std::path::Path,
+    options: bbolt::Options,
+) -> Result<bbolt::Db, Failure> {
+    let temporary = PathBuf::from(format!("{}.tmp.{}", path.display(), db.snapshot().txid()));
+    let harmless = |error: &dyn std::fmt::Display| {
+        // What cannot be removed now goes at the next start.
+        drop(disk.remove_file(&temporary));
+        Failure::Harmless(error.to_string())
+    };
+    let copy = bbolt::Db::open(disk, &temporary, options).map_err(|error| harmless(&error))?;
+    bbolt::compact(&db.snapshot(), &copy).map_err(|error| harmless(&error))?;
+    disk.rename(&temporary, path).map_err(|error| harmless(&error))?;
+    disk::sync_parent(&**disk, path)
+        .map_err(|error| Failure::Unknown(format!("{}: {error}", path.display())))?;
+    Ok(copy)
+}

@@ -1,0 +1,275 @@
+//! When the data file is written, and what waits for that: pins, snapshot files, the stop.
+
+use std::time::Duration;
+
+use api::clock::Instant;
+use api::error;
+use bytes::Bytes;
+use state::Hold;
+
+use super::{Apply, Broken};
+use crate::config::Config;
+use crate::frontend::Tell;
+use crate::log::LogLine;
+use crate::message::{FullDisk, SnapshotFile, ToCommitter, ToDecide, ToPersist};
+use crate::router::Router;
+
+/// A batch of this many bytes is written without waiting for its time: what is not in the file is in
+/// memory.
+const COMMIT_BYTES: usize = 32 << 20;
+
+/// How often a full disk is tried again.
+const FULL_RETRY: Duration = Duration::from_secs(1);
+
+/// The data file as Apply drives it.
+pub(super) struct DataFile {
+    interval: Duration,
+    ops_max: usize,
+    snapshot_count: u64,
+    /// When what is pending is to be written at the latest.
+    due: Option<Instant>,
+    /// Who waits for what is applied now to be in the file.
+    waiting: Vec<Waiting>,
+    /// Who waits for the commit that is out.
+    on_the_way: Vec<Waiting>,
+    /// Whether nothing is to be committed: a copy of the file is being made.
+    frozen: bool,
+    /// Whether the last commit found the disk full.
+    full: bool,
+    snapshot_index: u64,
+    snapshot: Snapshotting,
+}
+
+/// How far a snapshot file is.
+#[derive(Debug)]
+enum Snapshotting {
+    Idle,
+    /// At the next commit.
+    Wanted,
+    /// Waits for the commit that makes the data file as new as it.
+    Committing(Box<SnapshotFile>),
+    /// Persist writes it.
+    Saving,
+}
+
+/// Somebody who waits for a commit.
+pub(super) enum Waiting {
+    /// A front thread wants the file itself.
+    Pin(u64),
+    /// A physical compaction is done when its deletions are in the file.
+    Compacted(i64),
+    /// A defragmentation copies what is in the file.
+    Defragment,
+    /// The orderly stop.
+    Stop,
+}
+
+impl DataFile {
+    pub(super) fn new(config: &Config, snapshot_index: u64) -> DataFile {
+        let default = Config::default();
+        DataFile {
+            interval: match config.backend_batch_interval {
+                Duration::ZERO => default.backend_batch_interval,
+                interval => interval,
+            },
+            ops_max: match config.backend_batch_limit {
+                0 => default.backend_batch_limit,
+                limit => limit,
+            },
+            snapshot_count: config.snapshot_count,
+            due: None,
+            waiting: Vec::new(),
+            on_the_way: Vec::new(),
+            frozen: false,
+            full: false,
+            snapshot_index,
+            snapshot: Snapshotting::Idle,
+        }
+    }
+
+    pub(super) fn snapshot_index(&self) -> u64 {
+        self.snapshot_index
+    }
+
+    pub(super) fn pin(&mut self, id: u64) {
+        self.waiting.push(Waiting::Pin(id));
+    }
+
+    pub(super) fn wait(&mut self, waiting: Waiting) {
+        self.waiting.push(waiting);
+    }
+
+    pub(super) fn want_snapshot(&mut self) {
+        if matches!(self.snapshot, Snapshotting::Idle) {
+            self.snapshot = Snapshotting::Wanted;
+        }
+    }
+
+    pub(super) fn freeze(&mut self, frozen: bool) {
+        self.frozen = frozen;
+    }
+
+    /// Asks for the last commit, and the snapshot file that lets every line start here.
+    pub(super) fn stop(&mut self) {
+        self.want_snapshot();
+        self.waiting.push(Waiting::Stop);
+    }
+
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        if self.frozen || !self.on_the_way.is_empty() {
+            return None;
+        }
+        self.due
+    }
+}
+
+impl Apply {
+    /// Begins a commit if one is due and none is out.
+    pub(super) fn step_file(&mut self, now: Instant, router: &dyn Router) -> Result<(), Broken> {
+        let (applied, term) = self.machine.store().consistent();
+        let file = &mut self.file;
+        if applied.saturating_sub(file.snapshot_index) > file.snapshot_count {
+            file.want_snapshot();
+        }
+        let store = self.machine.store();
+        if file.frozen || store.is_committing() {
+            return Ok(());
+        }
+        let pending = store.pending();
+        if pending.ops > 0 && file.due.is_none() {
+            file.due = Some(now + file.interval);
+        }
+        let wanted = matches!(file.snapshot, Snapshotting::Wanted);
+        let force = wanted || !file.waiting.is_empty();
+        let due = file.due.is_some_and(|due| due <= now);
+        let large = pending.ops >= file.ops_max || pending.bytes >= COMMIT_BYTES || pending.urgent;
+        if !(force || due || (large && !file.full)) {
+            return Ok(());
+        }
+        file.due = None;
+        if wanted && applied > file.snapshot_index {
+            // Exactly what is applied now: the machine moves on while the commit is on its way.
+            let membership = self.machine.membership();
+            file.snapshot = Snapshotting::Committing(Box::new(SnapshotFile {
+                index: applied,
+                term,
+                conf_state: membership.conf_state(),
+                data: Bytes::from(state::v2store::document(membership)),
+            }));
+        } else if wanted {
+            file.snapshot = Snapshotting::Idle;
+        }
+        file.on_the_way.append(&mut file.waiting);
+        match self.machine.store().take_commit(force) {
+            Some(job) => router.to_committer(ToCommitter::Commit(job)),
+            None => self.file_is_up_to_date(now, router),
+        }
+        Ok(())
+    }
+
+    pub(super) fn file_committed(
+        &mut self,
+        done: mvcc::CommitDone,
+        now: Instant,
+        router: &dyn Router,
+    ) -> Result<(), Broken> {
+        match self.machine.store().committed(done) {
+            Ok(()) => {}
+            Err(mvcc::Error::Backend(error)) if error.is_out_of_space() => {
+                self.file_is_full(&error, now, router);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if self.file.full {
+            self.file.full = false;
+            router.log(LogLine::info("there is space for the data file again"));
+            router.to_decide(ToDecide::DiskFull(FullDisk::DataFile, false));
+        }
+        // From here on readers take from the file what has reached it.
+        self.unpublished += 1;
+        self.publish(router);
+        self.file_is_up_to_date(now, router);
+        self.compaction.file_committed(now);
+        Ok(())
+    }
+
+    /// Nothing is lost: what was to be written is pending again, and clients are told.
+    fn file_is_full(&mut self, error: &bbolt::Error, now: Instant, router: &dyn Router) {
+        if !self.file.full {
+            self.file.full = true;
+            router.log(
+                LogLine::warn("no space for the data file; requests are refused until there is")
+                    .with("error", error.to_string()),
+            );
+            router.to_decide(ToDecide::DiskFull(FullDisk::DataFile, true));
+        }
+        self.file.due = Some(now + FULL_RETRY);
+        if let Snapshotting::Committing(_) = self.file.snapshot {
+            self.file.snapshot = Snapshotting::Idle;
+        }
+        for waiting in std::mem::take(&mut self.file.on_the_way) {
+            match waiting {
+                Waiting::Pin(id) => {
+                    let result = Err(error::NO_SPACE);
+                    self.tell(id, Tell::Pinned { id, result });
+                }
+                Waiting::Defragment => self.defragment_failed(error::NO_SPACE),
+                Waiting::Compacted(_) => self.file.waiting.push(waiting),
+                // The log has everything; the next start finds it there.
+                Waiting::Stop => self.finish_stop(router),
+            }
+        }
+        self.publish(router);
+    }
+
+    /// The file has all that was applied when the waiting began.
+    fn file_is_up_to_date(&mut self, now: Instant, router: &dyn Router) {
+        if let Snapshotting::Committing(_) = self.file.snapshot {
+            let Snapshotting::Committing(snapshot) =
+                std::mem::replace(&mut self.file.snapshot, Snapshotting::Saving)
+            else {
+                return;
+            };
+            router
+                .log(LogLine::info("triggering snapshot").with("local-member-applied-index", snapshot.index));
+            router.to_persist(ToPersist::Snapshot(*snapshot));
+        }
+        let mut stop = None;
+        for waiting in std::mem::take(&mut self.file.on_the_way) {
+            match waiting {
+                Waiting::Pin(id) => {
+                    let result = Ok(self.machine.store().db().snapshot());
+                    self.tell(id, Tell::Pinned { id, result });
+                }
+                Waiting::Compacted(revision) => {
+                    let ended = |hold: &Hold| matches!(hold, Hold::Compacted(at) if *at <= revision);
+                    self.release_held(ended, now, router);
+                }
+                Waiting::Defragment => self.start_copy(router),
+                Waiting::Stop => stop = Some(waiting),
+            }
+        }
+        match (stop, &self.file.snapshot) {
+            (Some(_), Snapshotting::Idle) => self.finish_stop(router),
+            (Some(stop), _) => self.file.on_the_way.push(stop),
+            (None, _) => {}
+        }
+        self.publish(router);
+    }
+
+    pub(super) fn snapshot_saved(&mut self, index: u64, saved: bool, now: Instant, router: &dyn Router) {
+        self.file.snapshot = Snapshotting::Idle;
+        if saved {
+            self.file.snapshot_index = index;
+        }
+        self.monitor_at = now;
+        let before = self.file.on_the_way.len();
+        self.file
+            .on_the_way
+            .retain(|waiting| !matches!(waiting, Waiting::Stop));
+        if self.file.on_the_way.len() < before {
+            self.finish_stop(router);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What the lessor and the automatic compactor want, carried to the log and back.
+
+use api::clock::Instant;
+use api::error::{self, Status};
+use api::etcdserverpb::{
+    CompactionRequest, InternalRaftRequest, LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest,
+};
+
+use super::Apply;
+use super::own::Own;
+use crate::config::AutoCompaction;
+use crate::frontend::{LeaseInfo, Tell};
+use crate::lessor::Renewal;
+use crate::log::LogLine;
+use crate::router::Router;
+
+/// Questions that wait until this member decides about leases; more are refused.
+const WAITING_MAX: usize = 10_000;
+
+/// A question about a lease that waits until this member decides about leases.
+#[derive(Clone, Debug)]
+pub(super) enum LeaseQuestion {
+    Renew { id: u64, lease: i64 },
+    TimeToLive { id: u64, lease: i64, keys: bool },
+}
+
+impl LeaseQuestion {
+    fn refused(&self, status: Status) -> (u64, Tell) {
+        match *self {
+            LeaseQuestion::Renew { id, .. } => {
+                let result = Err(status);
+                (id, Tell::Renewed { id, result })
+            }
+            LeaseQuestion::TimeToLive { id, .. } => {
+                let result = Err(status);
+                (id, Tell::Lease { id, result })
+            }
+        }
+    }
+}
+
+impl Apply {
+    pub(super) fn ask_lease(&mut self, question: LeaseQuestion, now: Instant, router: &dyn Router) {
+        if !self.lessor.is_primary() {
+            if self.lease_questions.len() < WAITING_MAX {
+                self.lease_questions.push(question);
+            } else {
+                let (id, tell) = question.refused(error::REQUEST_TOO_MANY_REQUESTS);
+                self.tell(id, tell);
+            }
+            return;
+        }
+        match question {
+            LeaseQuestion::Renew { id, lease } => self.renew(id, lease, now, router),
+            LeaseQuestion::TimeToLive { id, lease, keys } => self.time_to_live(id, lease, keys, now),
+        }
+    }
+
+    pub(super) fn renew(&mut self, id: u64, lease: i64, now: Instant, router: &dyn Router) {
+        let result = match self.lessor.renew(lease, now) {
+            Renewal::Renewed(ttl) => Ok(Some(ttl)),
+            Renewal::NotFound => Ok(None),
+            Renewal::NotPrimary => Err(error::NOT_LEADER),
+            Renewal::Expired => match self.lessor.wait(lease, id) {
+                None => return,
+                Some(_) => Ok(None),
+            },
+            Renewal::ClearFirst => {
+                let request = checkpoint(&[(lease, 0)]);
+                let own = Own::ClearCheckpoint { id, lease };
+                return self.own.send(own, request, now, router);
+            }
+        };
+        self.tell(id, Tell::Renewed { id, result });
+    }
+
+    fn time_to_live(&mut self, id: u64, lease: i64, keys: bool, now: Instant) {
+        let found = self.lessor.time_to_live(lease, now).map(|times| LeaseInfo {
+            remaining_seconds: times.remaining_seconds,
+            granted_seconds: times.granted_seconds,
+            keys: match self.machine.leases().get(lease) {
+                Some(found) if keys => found.keys.iter().cloned().collect(),
+                _ => Vec::new(),
+            },
+        });
+        self.tell(
+            id,
+            Tell::Lease {
+                id,
+                result: Ok(found),
+            },
+        );
+    }
+
+    pub(super) fn list_leases(&mut self, id: u64) {
+        let leases = self.lessor.list();
+        self.tell(id, Tell::Leases { id, leases });
+    }
+
+    pub(super) fn lease_revoked(&mut self, lease: i64) {
+        for id in self.lessor.revoked(lease) {
+            self.tell(id, Tell::Renewed { id, result: Ok(None) });
+        }
+    }
+
+    /// This member leads and has applied all that earlier leaders have committed.
+    pub(super) fn promote(&mut self, now: Instant, router: &dyn Router) {
+        self.lessor.promote(now, self.config.election_timeout());
+        if let Some(compactor) = &mut self.compactor {
+            compactor.resume();
+        }
+        for question in std::mem::take(&mut self.lease_questions) {
+            self.ask_lease(question, now, router);
+        }
+    }
+
+    pub(super) fn demote(&mut self) {
+        for id in self.lessor.demote() {
+            let result = Err(error::NOT_LEADER);
+            self.tell(id, Tell::Renewed { id, result });
+        }
+        if let Some(compactor) = &mut self.compactor {
+            compactor.pause();
+        }
+    }
+
+    /// Proposes what is due.
+    pub(super) fn step_leases(&mut self, now: Instant, router: &dyn Router) {
+        let proposals = self.lessor.poll(now);
+        for lease in proposals.revokes {
+            let request = InternalRaftRequest {
+                lease_revoke: Some(LeaseRevokeRequest { id: lease }),
+                ..InternalRaftRequest::default()
+            };
+            self.own.send(Own::Revoke(lease), request, now, router);
+        }
+        for leases in proposals.checkpoints {
+            self.own.send(Own::Checkpoint, checkpoint(&leases), now, router);
+        }
+    }
+
+    /// Proposes the automatic compaction that is due.
+    pub(super) fn step_compactor(&mut self, now: Instant, router: &dyn Router) {
+        let revision = self.machine.store().revision();
+        let Some(compactor) = &mut self.compactor else {
+            return;
+        };
+        let Some(target) = compactor.poll(revision, now) else {
+            return;
+        };
+        let mode = self.compactor_mode();
+        router.log(LogLine::info(format!("starting auto {mode} compaction")).with("revision", target));
+        let request = InternalRaftRequest {
+            compaction: Some(CompactionRequest {
+                revision: target,
+                physical: false,
+            }),
+            ..InternalRaftRequest::default()
+        };
+        self.own.send(Own::Compaction(target), request, now, router);
+    }
+
+    pub(super) fn compaction_answered(
+        &mut self,
+        target: i64,
+        status: Option<Status>,
+        now: Instant,
+        router: &dyn Router,
+    ) {
+        let mode = self.compactor_mode();
+        let revision = self.machine.store().revision();
+        let is_ok = status.as_ref().is_none_or(|status| *status == error::COMPACTED);
+        router.log(match (is_ok, status) {
+            (false, Some(status)) => LogLine::warn(format!("failed auto {mode} compaction"))
+                .with("revision", target)
+                .with("error", status.message.to_string()),
+            _ => LogLine::info(format!("completed auto {mode} compaction")).with("revision", target),
+        });
+        if let Some(compactor) = &mut self.compactor {
+            compactor.finished(is_ok, revision, now);
+        }
+    }
+
+    fn compactor_mode(&self) -> &'static str {
+        match self.config.auto_compaction {
+            AutoCompaction::Periodic(_) => "periodic",
+            AutoCompaction::Revision(_) | AutoCompaction::Off => "revision",
+        }
+    }
+}
+
+fn checkpoint(leases: &[(i64, i64)]) -> InternalRaftRequest {
+    let checkpoints = leases
+        .iter()
+        .map(|&(id, remaining_ttl)| LeaseCheckpoint { id, remaining_ttl });
+    InternalRaftRequest {
+        lease_checkpoint: Some(LeaseCheckpointRequest {
+            checkpoints: checkpoints.collect(),
+        }),
+        ..InternalRaftRequest::default()
+    }
+}

@@ -1,0 +1,255 @@
+//! What a member asks of the log for itself: its attributes, versions, alarms.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use api::clock::Instant;
+use api::error::{self, Status};
+use api::etcdserverpb::{AlarmRequest, AlarmType, InternalRaftRequest, RequestHeader, alarm_request};
+use api::membershippb::{
+    Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest, DowngradeInfoSetRequest,
+};
+use api::version::Version;
+use bytes::Bytes;
+use prost::Message;
+use state::Hold;
+
+use super::Apply;
+use crate::frontend::{AskDecide, RequestIds, Tell};
+use crate::log::LogLine;
+use crate::message::ToDecide;
+use crate::monitor;
+use crate::router::Router;
+
+/// Requests of the member itself that are on their way.
+pub(super) struct OwnRequests {
+    ids: RequestIds,
+    timeout: Duration,
+    /// By ID; IDs grow with time, so the first is the oldest.
+    pending: BTreeMap<u64, (Own, Instant)>,
+}
+
+/// What a request of the member itself is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Own {
+    /// Name and client URLs, at each start.
+    Attributes,
+    /// The cluster's version.
+    ClusterVersion(Version),
+    /// The end of a downgrade.
+    CancelDowngrade,
+    /// The alarm that the quota is used up.
+    NoSpace,
+    /// The revocation of an expired lease.
+    Revoke(i64),
+    /// Remaining times of leases.
+    Checkpoint,
+    /// The end of a remaining time, before the renewal that the question asks for.
+    ClearCheckpoint {
+        /// The question.
+        id: u64,
+        /// The lease.
+        lease: i64,
+    },
+    /// An automatic compaction.
+    Compaction(i64),
+}
+
+impl OwnRequests {
+    pub(super) fn new(ids: RequestIds, timeout: Duration) -> OwnRequests {
+        OwnRequests {
+            ids,
+            timeout,
+            pending: BTreeMap::new(),
+        }
+    }
+
+    /// Whether one of this kind is on its way.
+    fn has(&self, wanted: impl Fn(&Own) -> bool) -> bool {
+        self.pending.values().any(|(own, _)| wanted(own))
+    }
+
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        self.pending.values().map(|&(_, until)| until).min()
+    }
+
+    /// Sends a request and remembers what it is for.
+    pub(super) fn send(
+        &mut self,
+        own: Own,
+        mut request: InternalRaftRequest,
+        now: Instant,
+        router: &dyn Router,
+    ) {
+        let id = self.ids.next_id();
+        request.header = Some(RequestHeader {
+            id,
+            ..RequestHeader::default()
+        });
+        self.pending.insert(id, (own, now + self.timeout));
+        let data = Bytes::from(request.encode_to_vec());
+        router.to_decide(ToDecide::Ask(vec![AskDecide::Propose { id, data }]));
+    }
+}
+
+impl Apply {
+    /// Tells the cluster this member's name and where clients reach it
+    /// (etcd: server/etcdserver/server.go, publishV3).
+    pub(super) fn publish_attributes(&mut self, now: Instant, router: &dyn Router) {
+        if self.own.has(|own| *own == Own::Attributes) {
+            return;
+        }
+        let request = InternalRaftRequest {
+            cluster_member_attr_set: Some(ClusterMemberAttrSetRequest {
+                member_id: self.shared.member_id,
+                member_attributes: Some(Attributes {
+                    name: self.config.name.clone(),
+                    client_urls: self.config.advertise_client_urls.clone(),
+                }),
+            }),
+            ..InternalRaftRequest::default()
+        };
+        self.own.send(Own::Attributes, request, now, router);
+    }
+
+    /// As the leader, sets or changes the cluster's version where that is due.
+    pub(super) fn look_at_cluster_version(&mut self, now: Instant, router: &dyn Router) {
+        if self.own.has(|own| matches!(own, Own::ClusterVersion(_))) {
+            return;
+        }
+        let membership = self.machine.membership();
+        let Some(version) = monitor::cluster_version(membership, self.config.line) else {
+            return;
+        };
+        router.log(match membership.version {
+            None => LogLine::info("setting up initial cluster version using v3 API")
+                .with("cluster-version", short(version)),
+            Some(before) => LogLine::info("updating cluster version using v3 API")
+                .with("from", short(before))
+                .with("to", short(version)),
+        });
+        let request = InternalRaftRequest {
+            cluster_version_set: Some(ClusterVersionSetRequest {
+                ver: version.to_string(),
+            }),
+            ..InternalRaftRequest::default()
+        };
+        self.own.send(Own::ClusterVersion(version), request, now, router);
+    }
+
+    /// As the leader, ends a downgrade whose target every member runs.
+    pub(super) fn end_downgrade(&mut self, now: Instant, router: &dyn Router) {
+        let membership = self.machine.membership();
+        if !self.is_leader()
+            || !monitor::downgrade_is_complete(membership, self.config.line)
+            || self.own.has(|own| *own == Own::CancelDowngrade)
+        {
+            return;
+        }
+        router.log(
+            LogLine::info("the cluster has been downgraded")
+                .with("cluster-version", membership.downgrade.target.clone()),
+        );
+        let request = InternalRaftRequest {
+            downgrade_info_set: Some(DowngradeInfoSetRequest::default()),
+            ..InternalRaftRequest::default()
+        };
+        self.own.send(Own::CancelDowngrade, request, now, router);
+    }
+
+    /// Raises the alarm that the quota is used up. Each request that finds it so asks for it again;
+    /// one at a time is on its way.
+    pub(super) fn raise_no_space(&mut self, now: Instant, router: &dyn Router) {
+        if self.own.has(|own| *own == Own::NoSpace) {
+            return;
+        }
+        router.log(LogLine::warn("database space exceeded; raising the alarm"));
+        let request = InternalRaftRequest {
+            alarm: Some(AlarmRequest {
+                action: alarm_request::AlarmAction::Activate as i32,
+                member_id: self.shared.member_id,
+                alarm: AlarmType::Nospace as i32,
+            }),
+            ..InternalRaftRequest::default()
+        };
+        self.own.send(Own::NoSpace, request, now, router);
+    }
+
+    /// A request of the member itself was applied, dropped, or has waited too long.
+    pub(super) fn own_done(
+        &mut self,
+        id: u64,
+        result: Result<Bytes, Status>,
+        now: Instant,
+        router: &dyn Router,
+    ) {
+        let Some((own, _)) = self.own.pending.remove(&id) else {
+            return;
+        };
+        match (own, result) {
+            (Own::Attributes, Ok(_)) => {
+                self.shared.set_ready();
+                router.log(
+                    LogLine::info("published local member to cluster through raft")
+                        .with("local-member-id", format!("{:x}", self.shared.member_id))
+                        .with("local-member-attributes", self.attributes_text())
+                        .with("cluster-id", format!("{:x}", self.shared.cluster_id))
+                        .with("publish-timeout", self.config.request_timeout()),
+                );
+            }
+            (Own::Attributes, Err(status)) => {
+                router.log(
+                    LogLine::warn("failed to publish local member to cluster through raft")
+                        .with("local-member-id", format!("{:x}", self.shared.member_id))
+                        .with("error", status.message.to_string()),
+                );
+                if !self.stopping && status != error::STOPPED {
+                    self.publish_attributes(now, router);
+                }
+            }
+            (Own::ClusterVersion(version), Ok(_)) => router
+                .log(LogLine::info("cluster version is updated").with("cluster-version", short(version))),
+            (Own::ClusterVersion(_), Err(status)) => router.log(
+                LogLine::warn("failed to update cluster version").with("error", status.message.to_string()),
+            ),
+            (Own::CancelDowngrade, Ok(_)) => {}
+            (Own::CancelDowngrade, Err(status)) => router
+                .log(LogLine::warn("failed to cancel downgrade").with("error", status.message.to_string())),
+            (Own::Revoke(lease), _) => self.lessor.revoke_finished(lease),
+            (Own::Checkpoint, _) => {}
+            (Own::ClearCheckpoint { id, lease }, Ok(_)) => self.renew(id, lease, now, router),
+            (Own::ClearCheckpoint { id, .. }, Err(status)) => {
+                let result = Err(status);
+                self.tell(id, Tell::Renewed { id, result });
+            }
+            (Own::Compaction(target), result) => {
+                self.compaction_answered(target, result.err(), now, router);
+            }
+            (Own::NoSpace, _) => {
+                self.release_held(|hold| matches!(hold, Hold::NoSpaceRaised), now, router);
+            }
+        }
+    }
+
+    pub(super) fn own_timeouts(&mut self, now: Instant, router: &dyn Router) {
+        while let Some((&id, &(_, until))) = self.own.pending.first_key_value() {
+            if until > now {
+                return;
+            }
+            self.own_done(id, Err(error::TIMEOUT), now, router);
+        }
+    }
+
+    fn attributes_text(&self) -> String {
+        format!(
+            "{{Name:{} ClientURLs:[{}]}}",
+            self.config.name,
+            self.config.advertise_client_urls.join(" ")
+        )
+    }
+}
+
+/// A version as etcd logs a cluster's: without the patch.
+fn short(version: Version) -> String {
+    format!("{}.{}", version.major, version.minor)
+}

@@ -1,0 +1,359 @@
+//! The log at the start: made for a new cluster, or read, checked, and only then locked and
+//! repaired.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use api::etcdserverpb::Metadata;
+use api::raftpb;
+use api::version::{Line, Version};
+use bbolt::Db;
+use bytes::Bytes;
+use disk::Disk;
+use mvcc::schema;
+use prost::Message;
+use raft::Restored;
+use state::Membership;
+use wal::{HardState, Mark, Record, Records, Wal};
+
+use super::datafile;
+use super::membership::{Known, read_known};
+use crate::apply::VersionWindow;
+use crate::config::{Config, InitialMember};
+use crate::error::Error;
+use crate::log::{Log, LogLine};
+
+/// An open log and what follows from it.
+pub(super) struct OpenedLog {
+    pub(super) wal: Wal,
+    pub(super) cluster_id: u64,
+    pub(super) member_id: u64,
+    pub(super) restored: Restored,
+    /// Members for a data file that has none.
+    pub(super) seed: Option<Membership>,
+    pub(super) window: VersionWindow,
+    pub(super) snapshot_index: u64,
+}
+
+/// The identity of a cluster that begins.
+pub(super) struct NewCluster {
+    cluster_id: u64,
+    member: state::Member,
+}
+
+/// Who this member will be in a new cluster, or why there is none to be made. Writes nothing.
+pub(super) fn plan_new(config: &Config) -> Result<NewCluster, Error> {
+    if config.force_new_cluster {
+        return Err(Error::Refused(format!(
+            "--force-new-cluster needs a directory with data, but there is no log in {}",
+            config.wal_dir().display()
+        )));
+    }
+    if !config.new_cluster {
+        return Err(Error::Refused(
+            "--initial-cluster-state=existing: joining a running cluster is not supported yet; \
+             this release serves clusters of one member"
+                .to_owned(),
+        ));
+    }
+    let own = own_member(config)?;
+    if config.initial_cluster.len() > 1 {
+        return Err(Error::Refused(format!(
+            "--initial-cluster names {} members: messages between members are not supported yet; \
+             this release serves clusters of one member",
+            config.initial_cluster.len()
+        )));
+    }
+    let member_id = state::member_id(&own.peer_urls, &config.initial_cluster_token, None);
+    Ok(NewCluster {
+        cluster_id: state::cluster_id([member_id]),
+        member: state::Member {
+            id: member_id,
+            peer_urls: own.peer_urls.clone(),
+            name: own.name.clone(),
+            ..state::Member::default()
+        },
+    })
+}
+
+/// The entry of `--initial-cluster` that is this member (etcd: server/config/config.go, VerifyBootstrap).
+fn own_member(config: &Config) -> Result<&InitialMember, Error> {
+    let own = config
+        .initial_cluster
+        .iter()
+        .find(|member| member.name == config.name)
+        .ok_or_else(|| {
+            Error::Refused(format!(
+                "couldn't find local name {:?} in the initial cluster configuration",
+                config.name
+            ))
+        })?;
+    let sorted = |urls: &[String]| {
+        let mut urls = urls.to_vec();
+        urls.sort_unstable();
+        urls
+    };
+    if sorted(&own.peer_urls) != sorted(&config.advertise_peer_urls) {
+        return Err(Error::Refused(format!(
+            "--initial-cluster has {}={} but missing from --initial-advertise-peer-urls={}",
+            own.name,
+            own.peer_urls.join(","),
+            config.advertise_peer_urls.join(",")
+        )));
+    }
+    Ok(own)
+}
+
+/// Makes the log of a new cluster: identity, and as its first entry the member itself.
+pub(super) fn create(
+    disk: &Arc<dyn Disk>,
+    config: &Config,
+    new: NewCluster,
+    log: &dyn Log,
+) -> Result<OpenedLog, Error> {
+    let metadata = Metadata {
+        node_id: Some(new.member.id),
+        cluster_id: Some(new.cluster_id),
+    };
+    let change = raftpb::ConfChange {
+        // Releases before 3.7 write the field also when it is 0.
+        id: (config.line < Line::V3_7).then_some(0),
+        r#type: Some(raftpb::ConfChangeType::ConfChangeAddNode as i32),
+        node_id: Some(new.member.id),
+        context: Some(Bytes::from(new.member.to_json())),
+    };
+    let entries = [wal::Entry {
+        kind: wal::EntryKind::ConfChange,
+        term: 1,
+        index: 1,
+        data: Bytes::from(change.encode_to_vec()),
+    }];
+    let hard_state = HardState {
+        term: 1,
+        vote: 0,
+        commit: 1,
+    };
+    let mut wal = Wal::create_with(
+        disk,
+        &config.wal_dir(),
+        &metadata.encode_to_vec(),
+        Some(&hard_state),
+        &entries,
+    )?;
+    if config.unsafe_no_fsync {
+        wal.set_unsafe_no_sync();
+    }
+    log.log(
+        LogLine::info("starting local member")
+            .with("local-member-id", format!("{:x}", new.member.id))
+            .with("cluster-id", format!("{:x}", new.cluster_id)),
+    );
+    Ok(OpenedLog {
+        wal,
+        cluster_id: new.cluster_id,
+        member_id: new.member.id,
+        restored: Restored {
+            hard_state: raft_hard_state(&hard_state),
+            entries: entries.into_iter().map(raft_entry).collect(),
+            ..Restored::default()
+        },
+        seed: None,
+        window: VersionWindow::default(),
+        snapshot_index: 0,
+    })
+}
+
+/// Opens the log of a member that ran before.
+pub(super) fn open(
+    disk: &Arc<dyn Disk>,
+    config: &Config,
+    db: &Db,
+    log: &dyn Log,
+) -> Result<OpenedLog, Error> {
+    let dir = config.wal_dir();
+    let mark = datafile::newest_mark(&**disk, config)?;
+    let stored =
+        schema::storage_version(&db.snapshot()).map_err(|error| Error::damaged(&config.db_path(), error))?;
+    check_before_writing(&**disk, config, &mark, stored)?;
+    let known = read_known(&**disk, config, db, &mark)?;
+    let (mut wal, recovered) = Wal::open(disk, &dir, &mark)?;
+    if config.unsafe_no_fsync {
+        wal.set_unsafe_no_sync();
+    }
+    if let Some(copy) = &recovered.repaired {
+        log.log(
+            LogLine::warn("repaired WAL: its end was never written completely")
+                .with("path", dir.display().to_string())
+                .with("copy", copy.display().to_string()),
+        );
+    }
+    let (member_id, cluster_id) = identity(&dir, &recovered.metadata)?;
+    let mut entries = recovered.entries;
+    let mut hard_state = recovered.hard_state;
+    check_reaches(&dir, &mark, &entries, &known, config)?;
+    // What the data file holds was committed, though the log's own word for it may be older.
+    hard_state.commit = hard_state.commit.max(known.applied).max(mark.index);
+    if config.force_new_cluster {
+        let forced = known.force_single(member_id, &mut hard_state, &mut entries);
+        wal.append(Some(&hard_state), &forced)?;
+        wal.sync()?;
+        entries.extend(forced);
+        log.log(
+            LogLine::info("forcing restart member")
+                .with("cluster-id", format!("{cluster_id:x}"))
+                .with("local-member-id", format!("{member_id:x}"))
+                .with("commit-index", hard_state.commit),
+        );
+    } else {
+        known.check_alone(member_id, &entries, config)?;
+        log.log(
+            LogLine::info("restarting local member")
+                .with("cluster-id", format!("{cluster_id:x}"))
+                .with("local-member-id", format!("{member_id:x}"))
+                .with("commit-index", hard_state.commit),
+        );
+    }
+    let mut window = VersionWindow::default();
+    for entry in &entries {
+        window.observe(entry.index, state_kind(entry.kind), &entry.data);
+    }
+    // Nothing was ever voted or written above these.
+    hard_state.term = hard_state
+        .term
+        .max(entries.last().map_or(mark.term, |entry| entry.term));
+    Ok(OpenedLog {
+        wal,
+        cluster_id,
+        member_id,
+        restored: Restored {
+            hard_state: raft_hard_state(&hard_state),
+            conf_state: known.conf_state,
+            snapshot_index: mark.index,
+            snapshot_term: mark.term,
+            entries: entries.into_iter().map(raft_entry).collect(),
+            applied: known.deliver_after,
+        },
+        seed: known.seed,
+        window,
+        snapshot_index: mark.index,
+    })
+}
+
+/// What forbids to go on and can be known without writing anything. `stored` is the version of the
+/// data file, if there is one.
+pub(super) fn check_before_writing(
+    disk: &dyn Disk,
+    config: &Config,
+    mark: &Mark,
+    stored: Option<Version>,
+) -> Result<(), Error> {
+    // Go etcd 3.7 dies of entries in the format of v2. Members of 3.5 write them, none of a cluster
+    // that has reached storage version 3.7.
+    if config.line < Line::V3_7 || stored.is_some_and(|stored| stored >= Line::V3_7.version()) {
+        return Ok(());
+    }
+    let dir = config.wal_dir();
+    let mut records = Records::open_from(disk, &dir, mark.index)?;
+    while let Some(located) = records.next()? {
+        let Record::Entry(entry) = located.record()? else {
+            continue;
+        };
+        if entry.index > mark.index
+            && entry.kind == wal::EntryKind::Normal
+            && state::contains_v2_request(&entry.data)
+        {
+            return Err(Error::Refused(format!(
+                "{}: entry {} of the log is a v2 request of etcd 3.5, which members of 3.7 cannot read; \
+                 nothing was changed. Two ways out: start with --emulated-version=3.5 (or set \
+                 ETCD_EMULATED_VERSION=3.5) to go on as 3.5, or upgrade through 3.6 \
+                 (--emulated-version=3.6, or etcd 3.6) until a snapshot lies behind that entry",
+                located.path.display(),
+                entry.index
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Log and data file must belong together, and the log must not end too early.
+fn check_reaches(
+    dir: &Path,
+    mark: &Mark,
+    entries: &[wal::Entry],
+    known: &Known,
+    config: &Config,
+) -> Result<(), Error> {
+    let last = entries.last().map_or(mark.index, |entry| entry.index);
+    if known.applied > last {
+        return Err(Error::Damaged {
+            path: dir.to_path_buf(),
+            reason: format!(
+                "the log ends at index {last}, but {} holds data up to index {}: the log was cut short or \
+                 is of another member; restore the missing segments, or the member from a snapshot",
+                config.db_path().display(),
+                known.applied
+            ),
+        });
+    }
+    let at = entries.iter().find(|entry| entry.index == known.applied);
+    let term = match at {
+        Some(entry) => entry.term,
+        None if known.applied == mark.index => mark.term,
+        None => known.applied_term,
+    };
+    if known.applied > 0 && known.applied_term > 0 && term != known.applied_term {
+        return Err(Error::Damaged {
+            path: dir.to_path_buf(),
+            reason: format!(
+                "entry {} has term {term} in the log and term {} in {}: they are of different members; \
+                 bring the right files together, or restore the member from a snapshot",
+                known.applied,
+                known.applied_term,
+                config.db_path().display()
+            ),
+        });
+    }
+    Ok(())
+}
+
+fn identity(dir: &Path, metadata: &Bytes) -> Result<(u64, u64), Error> {
+    let damaged = |reason: &str| Error::Damaged {
+        path: dir.to_path_buf(),
+        reason: format!("{reason}; restore the member from a snapshot, or remove it and add it again"),
+    };
+    let metadata =
+        Metadata::decode(metadata.clone()).map_err(|_| damaged("the log's metadata do not decode"))?;
+    if metadata.node_id() == 0 {
+        return Err(damaged("the log names no member"));
+    }
+    Ok((metadata.node_id(), metadata.cluster_id()))
+}
+
+pub(super) fn state_kind(kind: wal::EntryKind) -> state::EntryKind {
+    match kind {
+        wal::EntryKind::Normal => state::EntryKind::Normal,
+        wal::EntryKind::ConfChange => state::EntryKind::ConfChange,
+        wal::EntryKind::ConfChangeV2 => state::EntryKind::ConfChangeV2,
+    }
+}
+
+fn raft_entry(entry: wal::Entry) -> raft::Entry {
+    raft::Entry {
+        kind: match entry.kind {
+            wal::EntryKind::Normal => raft::EntryKind::Normal,
+            wal::EntryKind::ConfChange => raft::EntryKind::ConfChange,
+            wal::EntryKind::ConfChangeV2 => raft::EntryKind::ConfChangeV2,
+        },
+        term: entry.term,
+        index: entry.index,
+        data: entry.data,
+    }
+}
+
+fn raft_hard_state(state: &HardState) -> raft::HardState {
+    raft::HardState {
+        term: state.term,
+        vote: state.vote,
+        commit: state.commit,
+    }
+}

@@ -1,0 +1,224 @@
+//! From a data directory and a configuration to a member that can run.
+//!
+//! ```text
+//! directories ─▶ data file (locked) ─▶ log, read ─▶ checks that refuse ─▶ log, locked and repaired ─▶ stages
+//!                                                   └── nothing is written above this line
+//! ```
+
+mod datafile;
+mod dirs;
+mod log_dir;
+mod membership;
+
+use std::sync::Arc;
+
+use api::clock::Instant;
+use disk::Disk;
+use mvcc::{Store, StoreOptions, ViewSource};
+use raft::Raft;
+use state::Machine;
+
+use crate::apply::{Apply, Parts};
+use crate::committer::Committer;
+use crate::config::Config;
+use crate::decide::Decide;
+use crate::error::Error;
+use crate::frontend;
+use crate::log::{Log, LogLine};
+use crate::message::ToDecide;
+use crate::persist::Persist;
+use crate::router::{Job, JobKind, Router};
+use crate::shared::{Facts, Shared};
+
+use log_dir::OpenedLog;
+
+/// What a front end gets: its settings, and what it may read.
+pub struct FrontSeat {
+    /// The number of the front thread.
+    pub front: usize,
+    /// Its settings.
+    pub config: frontend::Config,
+    /// What every thread may read.
+    pub shared: Arc<Shared>,
+    /// The newest view.
+    pub views: ViewSource,
+}
+
+/// A member that can run: the driver gives each stage a thread or a turn, and begins with
+/// [`Opened::start`].
+pub struct Opened {
+    /// The raft stage.
+    pub decide: Decide,
+    /// The log stage.
+    pub persist: Persist,
+    /// The apply stage.
+    pub apply: Apply,
+    /// The stage that writes the data file.
+    pub committer: Committer,
+    /// One seat for each of `Config::fronts`.
+    pub fronts: Vec<FrontSeat>,
+    /// What every thread may read.
+    pub shared: Arc<Shared>,
+    /// The newest view.
+    pub views: ViewSource,
+    db: bbolt::Db,
+}
+
+impl Opened {
+    /// Sends the first messages: entries of the log that wait to be applied, the election of a lone
+    /// voter. The driver's queues must exist.
+    pub fn start(&mut self, now: Instant, router: &dyn Router) {
+        let db = self.db.clone();
+        router.job(Job::new(JobKind::Read, move |router: &dyn Router| {
+            if let Err(error) = db.find_free_pages() {
+                router.log(
+                    LogLine::warn("failed to look for free pages; the file grows instead")
+                        .with("error", error.to_string()),
+                );
+            }
+        }));
+        let mut nothing: Vec<ToDecide> = Vec::new();
+        self.decide.handle(&mut nothing, now, router);
+    }
+}
+
+/// Opens or makes the member of `config`: locks, repairs a torn log, checks versions, replays.
+/// `unix_ms` is the time of day in milliseconds, `seed` decides about election timeouts.
+///
+/// # Errors
+/// [`Error::Locked`] if another process holds the directory: the driver waits and tries again. With
+/// any other error nothing in the directory was overwritten, and trying again does not help.
+pub fn open(
+    disk: &Arc<dyn Disk>,
+    config: &Config,
+    now: Instant,
+    unix_ms: u64,
+    seed: u64,
+    log: &dyn Log,
+) -> Result<Opened, Error> {
+    dirs::prepare(&**disk, config, log)?;
+    let have_log = wal::exists(&**disk, &config.wal_dir())?;
+    let (db, opened_log) = match have_log {
+        true => {
+            let db = datafile::open_with_log(disk, config, log)?;
+            let opened_log = log_dir::open(disk, config, &db, log)?;
+            (db, opened_log)
+        }
+        false => {
+            let new = log_dir::plan_new(config)?;
+            let db = datafile::open_new(disk, config)?;
+            (db, log_dir::create(disk, config, new, log)?)
+        }
+    };
+    dirs::remove_leftovers(&**disk, config, log)?;
+    assemble(disk, config, db, opened_log, (now, unix_ms, seed))
+}
+
+fn assemble(
+    disk: &Arc<dyn Disk>,
+    config: &Config,
+    db: bbolt::Db,
+    log: OpenedLog,
+    (now, unix_ms, seed): (Instant, u64, u64),
+) -> Result<Opened, Error> {
+    let path = config.db_path();
+    let options = StoreOptions {
+        compaction_batch: config.compaction_batch_limit.max(1),
+        ..StoreOptions::default()
+    };
+    let (store, views) = Store::open(db.clone(), options).map_err(|error| Error::damaged(&path, error))?;
+    let machine = Machine::restore(
+        store,
+        state::Options {
+            line: config.line,
+            cluster_id: log.cluster_id,
+            member_id: log.member_id,
+            quota: state::Quota::from_config(config.quota_backend_bytes),
+            min_ttl: crate::lessor::min_ttl_seconds(config.election_ticks, config.tick),
+            checkpoint_persist: config.lease_checkpoint_persist,
+            learners_max: config.learners_max,
+            seed: log.seed,
+        },
+    )
+    .map_err(|error| Error::damaged(&path, error))?;
+    let shared = Arc::new(Shared::new(
+        config.line,
+        (log.cluster_id, log.member_id),
+        config.fronts,
+        unix_ms,
+    ));
+    let storage_version = datafile::storage_version(&db, config)?;
+    shared.set_facts(Facts::of(&machine, storage_version));
+    shared.set_applied(log.restored.applied);
+    let raft = Raft::new(raft_config(config, log.member_id, seed), log.restored)
+        .map_err(|error| Error::damaged(&config.wal_dir(), error))?;
+    shared.pulse.set_committed(raft.commit_index());
+    shared.pulse.set_leader(raft.term(), raft::NONE);
+    let config = Arc::new(config.clone());
+    let apply = Apply::new(
+        Parts {
+            machine,
+            shared: shared.clone(),
+            config: config.clone(),
+            disk: disk.clone(),
+            window: log.window,
+            storage_version,
+            snapshot_index: log.snapshot_index,
+        },
+        now,
+    );
+    let dirs = (config.wal_dir(), config.snap_dir());
+    let fronts = (0..config.fronts).map(|front| front_seat(front, &config, &shared, &views, (unix_ms, seed)));
+    Ok(Opened {
+        decide: Decide::new(
+            raft,
+            shared.clone(),
+            config.request_timeout(),
+            config.snapshot_catchup_entries,
+        ),
+        persist: Persist::new(disk.clone(), dirs, shared.clone(), log.wal),
+        apply,
+        committer: Committer::default(),
+        fronts: fronts.collect(),
+        shared,
+        views,
+        db,
+    })
+}
+
+fn raft_config(config: &Config, member_id: u64, seed: u64) -> raft::Config {
+    raft::Config {
+        election_ticks: config.election_ticks,
+        pre_vote: config.pre_vote,
+        ..raft::Config::new(member_id, seed)
+    }
+}
+
+fn front_seat(
+    front: usize,
+    config: &Config,
+    shared: &Arc<Shared>,
+    views: &ViewSource,
+    (unix_ms, seed): (u64, u64),
+) -> FrontSeat {
+    FrontSeat {
+        front,
+        config: frontend::Config {
+            line: config.line,
+            cluster_id: shared.cluster_id,
+            member_id: shared.member_id,
+            slot: front,
+            slots: shared.slots(),
+            start_unix_ms: unix_ms,
+            request_bytes_max: config.request_bytes_max,
+            txn_ops_max: config.txn_ops_max,
+            quota_bytes: config.quota_backend_bytes,
+            request_timeout: config.request_timeout(),
+            election_timeout: config.election_timeout(),
+            progress_interval: config.watch_progress_interval,
+            seed: seed ^ (front as u64 + 1),
+        },
+        shared: shared.clone(),
+        views: views.clone(),
+    }
+}

@@ -86,6 +86,10 @@ pub trait File: Send + Sync {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
     /// As `read_at`, but refuses to wait: `None` if any of it is not in memory.
     fn try_read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>>;
+    /// Where at or after `offset` the first byte may be that is not zero; `None` if all is zero to the
+    /// end. Space that was reserved and never written is skipped without reading it, where the file
+    /// system can tell.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>>;
     /// Writes all of `buf`.
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
     /// Cuts or extends the file; what is new reads as zero.

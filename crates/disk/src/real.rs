@@ -128,6 +128,17 @@ impl File for RealFile {
         Ok(Some(done))
     }
 
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        // This moves the file's cursor, which no other operation here looks at.
+        match seek_data(&self.0, offset) {
+            Ok(found) => Ok(Some(found)),
+            Err(Errno::NXIO) => Ok(None),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) if offset < self.len()? => Ok(Some(offset)),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_all_at(buf, offset)
     }
@@ -171,6 +182,16 @@ impl File for RealFile {
             Lock::Shared => try_flock(&self.0, FlockOperation::NonBlockingLockShared),
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn seek_data(file: &fs::File, offset: u64) -> Result<u64, Errno> {
+    rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn seek_data(_file: &fs::File, _offset: u64) -> Result<u64, Errno> {
+    Err(Errno::INVAL)
 }
 
 #[cfg(target_os = "linux")]

@@ -225,6 +225,14 @@ fn check_story(disk: &dyn Disk, root: &Path) {
     assert_eq!(other.try_read_at(&mut buf, 9_998).unwrap(), Some(5));
     assert_eq!(other.read_at(&mut buf, 20_000).unwrap(), 0);
     assert!(other.write_at(b"x", 0).is_err());
+    let data = other.next_data(100).unwrap().unwrap();
+    assert!((100..=9_998).contains(&data), "{data}");
+    assert_eq!(other.next_data(10_000).unwrap(), Some(10_000));
+    assert_eq!(other.next_data(10_003).unwrap(), None);
+    file.allocate(1_000_000).unwrap();
+    let beyond = other.next_data(500_000).unwrap();
+    assert!(beyond.is_none_or(|at| at >= 500_000));
+    file.set_len(10_003).unwrap();
     file.set_len(9_999).unwrap();
     file.set_len(10_001).unwrap();
     assert_eq!(other.read_at(&mut buf, 9_998).unwrap(), 3);

@@ -98,7 +98,9 @@ const ELECTION_TICKS_MAX: u32 = 86_400_000;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Restored {
     /// Term, vote and commit. A commit below `applied` or the snapshot is raised to it, since what is applied was
-    /// committed and the commit is not synced for its own sake.
+    /// committed and the commit is not synced for its own sake. A term below that of the last entry is raised to it: a
+    /// crash may keep the entries of a write and lose its hard state. (No vote can have left in that term, since it would
+    /// have waited for the hard state.)
     pub hard_state: HardState,
     /// The membership, of the snapshot or of the application; see above.
     pub conf_state: ConfState,
@@ -151,12 +153,6 @@ impl Restored {
             return refuse(format!(
                 "applied {} is beyond the last entry {index}",
                 self.applied
-            ));
-        }
-        if self.hard_state.term < term {
-            return refuse(format!(
-                "term {} is below the term {term} of entry {index}",
-                self.hard_state.term
             ));
         }
         if self.hard_state.term > crate::core::NUMBER_MAX {

@@ -74,9 +74,15 @@ impl Raft {
         } = restored;
         let applied = applied.max(snapshot_index);
         let commit = hard_state.commit.max(applied);
+        let last_term = entries.last().map_or(snapshot_term, |entry| entry.term);
+        let (term, vote) = if hard_state.term < last_term {
+            (last_term, NONE)
+        } else {
+            (hard_state.term, hard_state.vote)
+        };
         let mut raft = Raft {
-            term: hard_state.term,
-            vote: hard_state.vote,
+            term,
+            vote,
             durable_term: hard_state.term,
             leader: NONE,
             role: Role::Follower,

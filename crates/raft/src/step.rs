@@ -192,10 +192,6 @@ impl Raft {
         if numbers.iter().any(|number| *number > NUMBER_MAX) {
             return Err("a number is out of range");
         }
-        // Who shall lead may be the leader itself; all else comes from others.
-        if message.from == self.config.id && message.kind != MessageKind::TransferLeader {
-            return Err("it is from this member itself");
-        }
         match message.kind {
             MessageKind::Propose => {
                 if message.entries.is_empty() {
@@ -218,6 +214,11 @@ impl Raft {
                 };
             }
             _ => {}
+        }
+        // A request that this member forwarded comes back if it has become leader meanwhile; and who shall lead may be
+        // the leader itself. All else comes from others.
+        if message.from == self.config.id && message.kind != MessageKind::TransferLeader {
+            return Err("it is from this member itself");
         }
         if message.term == 0 {
             return Err("it has no term");

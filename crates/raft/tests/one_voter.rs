@@ -266,6 +266,31 @@ fn both_ways_to_restart() {
 }
 
 #[test]
+fn a_write_whose_hard_state_was_lost_still_tells_the_term() {
+    let mut raft = lone(
+        HardState {
+            term: 3,
+            vote: 1,
+            commit: 1,
+        },
+        vec![entry(1, 1, ""), entry(5, 2, "")],
+        1,
+    );
+    let output = raft.poll().unwrap();
+    assert_eq!(
+        (output.write, output.hard_state),
+        (
+            Some(1),
+            Some(HardState {
+                term: 5,
+                vote: 0,
+                commit: 1
+            })
+        )
+    );
+}
+
+#[test]
 fn the_log_is_compacted_no_further_than_applied() {
     let mut raft = lone(
         HardState {
@@ -324,12 +349,6 @@ fn a_broken_log_is_refused() {
         vec![entry(2, 1, ""), entry(1, 2, "")],
         0,
         "falls from 2 to 1 at entry 2",
-    );
-    refuse(
-        hard_state(1, 0),
-        vec![entry(2, 1, "")],
-        0,
-        "term 1 is below the term 2 of entry 1",
     );
     let joint = Entry {
         kind: EntryKind::ConfChangeV2,

@@ -114,32 +114,30 @@ fn copy_segment(disk: &dyn Disk, from: &Arc<dyn File>, from_path: &Path, to: &Pa
     copy.set_len(len).at("extend", to)?;
     let mut buf = vec![0; COPY_BYTES];
     let mut offset = 0;
-    while offset < len {
-        let n = from.read_at(&mut buf, offset).at("read", from_path)?;
+    while let Some(data) = from.next_data(offset).at("search", from_path)? {
+        let n = from.read_at(&mut buf, data).at("read", from_path)?;
         if n == 0 {
             break;
         }
-        if buf[..n].iter().any(|&byte| byte != 0) {
-            copy.write_at(&buf[..n], offset).at("write", to)?;
-        }
-        offset += n as u64;
+        copy.write_at(&buf[..n], data).at("write", to)?;
+        offset = data + n as u64;
     }
     copy.sync_data().map_err(|error| poisoned(to, &error))
 }
 
 /// Whether the file holds nothing but zero from `offset` on.
 fn zero_from(file: &Arc<dyn File>, path: &Path, mut offset: u64) -> Result<bool, Error> {
-    let len = file.len().at("read the length of", path)?;
-    let mut buf = vec![0; COPY_BYTES.min((len - offset.min(len)) as usize)];
-    while offset < len {
-        let n = file.read_at(&mut buf, offset).at("read", path)?;
-        if n == 0 {
-            break;
-        }
+    let mut buf = Vec::new();
+    while let Some(data) = file.next_data(offset).at("search", path)? {
+        buf.resize(COPY_BYTES, 0);
+        let n = file.read_at(&mut buf, data).at("read", path)?;
         if buf[..n].iter().any(|&byte| byte != 0) {
             return Ok(false);
         }
-        offset += n as u64;
+        if n == 0 {
+            break;
+        }
+        offset = data + n as u64;
     }
     Ok(true)
 }

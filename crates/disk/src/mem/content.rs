@@ -45,6 +45,12 @@ impl Content {
         self.len = self.len.max(offset + data.len() as u64);
     }
 
+    /// Where at or after `offset` the first page is that was written.
+    pub(super) fn next_data(&self, offset: u64) -> Option<u64> {
+        let (page, _) = self.pages.range(offset / PAGE_BYTES..).next()?;
+        Some(offset.max(page * PAGE_BYTES)).filter(|&found| found < self.len)
+    }
+
     pub(super) fn set_len(&mut self, len: u64) {
         if len < self.len {
             self.pages.split_off(&len.div_ceil(PAGE_BYTES));

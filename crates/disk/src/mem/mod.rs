@@ -422,6 +422,12 @@ impl File for MemFile {
         self.read_at(buf, offset).map(Some)
     }
 
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        let state = self.disk.state();
+        state.alive()?;
+        Ok(state.file(self.id)?.live.next_data(offset))
+    }
+
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         self.check_writable()?;
         let mut state = self.disk.state();

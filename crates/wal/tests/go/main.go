@@ -1,10 +1,13 @@
 // Command waltool writes and reads etcd logs with etcd's own package, for the interop tests of this
 // crate. Built once for each line of etcd:
 //
-//	go get go.etcd.io/etcd/server/v3@v3.6.14 && go build -o waltool .
+//	go get go.etcd.io/etcd/server/v3@v3.6.14 && go mod tidy && go build -o waltool .
 //
-//	waltool write DIR ops...   runs ops on DIR: create, open:INDEX:TERM, save:TERM:FIRST:COUNT:BYTES:COMMIT,
-//	                           commit:TERM:COMMIT, mark:TERM:INDEX, release:INDEX
+// With -tags etcd37 for 3.7; for 3.5, the import paths in v36.go are etcd/server/v3/wal and etcd/raft/v3.
+//
+//	waltool write DIR ops...   runs ops on DIR: segment:BYTES, create, open:INDEX:TERM,
+//	                           save:TERM:FIRST:COUNT:BYTES:COMMIT, commit:TERM:COMMIT, mark:TERM:INDEX,
+//	                           release:INDEX, kill
 //	waltool dump DIR INDEX TERM  opens for writing, repairs as etcd's boot does, prints what it holds
 //	waltool marks DIR          prints the valid marks
 //	waltool snap FILE          prints a .snap file
@@ -82,6 +85,8 @@ func write(dir string, ops []string) error {
 			err = log.save(at(1), 0, 0, 0, at(2))
 		case "mark":
 			err = log.mark(at(1), at(2))
+		case "segment":
+			setSegmentBytes(int64(at(1)))
 		case "release":
 			err = log.wal.ReleaseLockTo(at(1))
 		case "kill":
@@ -102,3 +107,7 @@ func printEntry(kind int, term, index uint64, data []byte) {
 }
 
 func isTorn(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }
+
+func printSnapshot(term, index uint64, voters []uint64, data []byte) {
+	fmt.Printf("snap %d %d %v %d %08x\n", term, index, voters, len(data), crc32.Checksum(data, castagnoli))
+}

@@ -16,6 +16,8 @@ type appender struct{ wal *wal.WAL }
 
 func confState() raftpb.ConfState { return raftpb.ConfState{Voters: []uint64{1, 2}} }
 
+func setSegmentBytes(n int64) { wal.SegmentSizeBytes = n }
+
 func create(dir string) (*appender, error) {
 	w, err := wal.Create(zap.NewNop(), dir, []byte("metadata"))
 	return &appender{w}, err
@@ -63,7 +65,7 @@ func dump(dir string, index, term uint64) error {
 			fmt.Println("repaired")
 			continue
 		}
-		fmt.Printf("metadata %q\n", metadata)
+		fmt.Printf("metadata %x\n", metadata)
 		fmt.Printf("state %d %d %d\n", state.Term, state.Vote, state.Commit)
 		for _, entry := range entries {
 			printEntry(int(entry.Type), entry.Term, entry.Index, entry.Data)
@@ -90,7 +92,7 @@ func printSnap(path string) error {
 		return err
 	}
 	m := s.Metadata
-	fmt.Printf("snap %d %d %v %q\n", m.Term, m.Index, m.ConfState.Voters, s.Data)
+	printSnapshot(m.Term, m.Index, m.ConfState.Voters, s.Data)
 	return nil
 }
 

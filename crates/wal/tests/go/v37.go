@@ -20,6 +20,8 @@ func confState() *raftpb.ConfState {
 	return &raftpb.ConfState{Voters: []uint64{1, 2}, AutoLeave: p(false)}
 }
 
+func setSegmentBytes(n int64) { wal.SegmentSizeBytes = n }
+
 func create(dir string) (*appender, error) {
 	w, err := wal.Create(zap.NewNop(), dir, []byte("metadata"))
 	return &appender{w}, err
@@ -67,7 +69,7 @@ func dump(dir string, index, term uint64) error {
 			fmt.Println("repaired")
 			continue
 		}
-		fmt.Printf("metadata %q\n", metadata)
+		fmt.Printf("metadata %x\n", metadata)
 		fmt.Printf("state %d %d %d\n", state.GetTerm(), state.GetVote(), state.GetCommit())
 		for _, entry := range entries {
 			printEntry(int(entry.GetType()), entry.GetTerm(), entry.GetIndex(), entry.Data)
@@ -90,7 +92,7 @@ func printSnap(path string) error {
 		return err
 	}
 	m := s.Metadata
-	fmt.Printf("snap %d %d %v %q\n", m.GetTerm(), m.GetIndex(), m.GetConfState().GetVoters(), s.Data)
+	printSnapshot(m.GetTerm(), m.GetIndex(), m.GetConfState().GetVoters(), s.Data)
 	return nil
 }
 

@@ -1,1 +1,71 @@
-//! etcdctl and etcdutl: the online client and the offline tool.
+//! etcdctl and etcdutl: the online client and the offline tool. Never serves.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![allow(clippy::print_stdout)] // Tools for people print.
+
+mod client;
+mod ctl;
+mod flags;
+mod json;
+mod table;
+mod text;
+mod utl;
+
+use std::process::ExitCode;
+
+/// Runs `etcdctl` with the arguments after the program's name.
+pub fn ctl(args: &[String]) -> ExitCode {
+    finish(ctl::run(args))
+}
+
+/// Runs `etcdutl` with the arguments after the program's name.
+pub fn utl(args: &[String]) -> ExitCode {
+    finish(utl::run(args))
+}
+
+fn finish(result: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = result else { return ExitCode::SUCCESS };
+    if !failure.text.is_empty() {
+        eprintln!("Error: {}", failure.text);
+    }
+    ExitCode::from(failure.code)
+}
+
+/// Why a command ends: what it says, and the exit code (etcd: pkg/cobrautl/error.go).
+#[derive(Debug, PartialEq, Eq)]
+struct Failure {
+    code: u8,
+    text: String,
+}
+
+const EXIT_ERROR: u8 = 1;
+const EXIT_BAD_CONNECTION: u8 = 2;
+const EXIT_INVALID_INPUT: u8 = 3;
+const EXIT_BAD_FEATURE: u8 = 4;
+const EXIT_INTERRUPTED: u8 = 5;
+const EXIT_BAD_ARGS: u8 = 128;
+
+impl Failure {
+    fn new(code: u8, text: impl Into<String>) -> Failure {
+        Failure { code, text: text.into() }
+    }
+
+    fn bad_args(text: impl Into<String>) -> Failure {
+        Failure::new(EXIT_BAD_ARGS, text)
+    }
+
+    /// The same failure with another exit code.
+    fn with_code(self, code: u8) -> Failure {
+        Failure { code, ..self }
+    }
+
+    /// The same failure with `prefix` before and `suffix` behind its text.
+    fn wrapped(self, prefix: &str, suffix: &str) -> Failure {
+        Failure { text: format!("{prefix}{}{suffix}", self.text), ..self }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::new(EXIT_ERROR, error.to_string())
+    }
+}

@@ -42,7 +42,13 @@ pub(crate) struct Flag {
 
 /// A flag without a short form.
 pub(crate) const fn flag(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Flag {
-    Flag { name, short: None, kind, default, help }
+    Flag {
+        name,
+        short: None,
+        kind,
+        default,
+        help,
+    }
 }
 
 /// One command: its words, its flags, what it is for.
@@ -89,7 +95,11 @@ pub(crate) enum Line {
 
 impl Tool {
     /// Parses a command line, with `env` for what it leaves open.
-    pub(crate) fn parse(&self, args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<Line, Failure> {
+    pub(crate) fn parse(
+        &self,
+        args: &[String],
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Line, Failure> {
         let words = self.words(args);
         let Some(command) = self.find(&words)? else {
             return Ok(Line::Help(self.help(&words)));
@@ -99,7 +109,12 @@ impl Tool {
             args: Vec::new(),
             separator: None,
             values: BTreeMap::new(),
-            defaults: self.globals.iter().chain(command.flags).map(|flag| (flag.name, flag.default)).collect(),
+            defaults: self
+                .globals
+                .iter()
+                .chain(command.flags)
+                .map(|flag| (flag.name, flag.default))
+                .collect(),
         };
         let mut words_left = command.path.len();
         let mut rest = args.iter();
@@ -133,7 +148,11 @@ impl Tool {
             if arg.contains('=') {
                 continue;
             }
-            let flags = || self.globals.iter().chain(self.commands.iter().flat_map(|command| command.flags));
+            let flags = || {
+                self.globals
+                    .iter()
+                    .chain(self.commands.iter().flat_map(|command| command.flags))
+            };
             let known = match arg.strip_prefix("--") {
                 Some(name) => flags().find(|flag| flag.name == name),
                 None if arg.chars().count() == 2 => flags().find(|flag| flag.short == arg.chars().nth(1)),
@@ -151,10 +170,17 @@ impl Tool {
         let matches = |command: &&Command| {
             words.len() >= command.path.len() && command.path.iter().zip(words).all(|(a, b)| a == b)
         };
-        if let Some(command) = self.commands.iter().filter(matches).max_by_key(|command| command.path.len()) {
+        if let Some(command) = self
+            .commands
+            .iter()
+            .filter(matches)
+            .max_by_key(|command| command.path.len())
+        {
             return Ok(Some(*command));
         }
-        let Some(first) = words.first() else { return Ok(None) };
+        let Some(first) = words.first() else {
+            return Ok(None);
+        };
         if first == "help" || self.commands.iter().any(|command| command.path[0] == first) {
             return Ok(None);
         }
@@ -172,7 +198,10 @@ impl Tool {
         parsed: &mut Parsed,
     ) -> Result<(), Failure> {
         let usage = |text: String| {
-            Failure::new(EXIT_ERROR, format!("{text}\n{}", self.command_help(&parsed.command)))
+            Failure::new(
+                EXIT_ERROR,
+                format!("{text}\n{}", self.command_help(&parsed.command)),
+            )
         };
         let flags = || parsed.command.flags.iter().chain(self.globals);
         let (flag, inline, shown) = if let Some(long) = arg.strip_prefix("--") {
@@ -180,7 +209,11 @@ impl Tool {
                 Some((name, value)) => (name, Some(value.to_string())),
                 None => (long, None),
             };
-            (flags().find(|flag| flag.name == name), inline, format!("--{name}"))
+            (
+                flags().find(|flag| flag.name == name),
+                inline,
+                format!("--{name}"),
+            )
         } else {
             let mut letters = arg[1..].chars();
             let letter = letters.next();
@@ -193,7 +226,9 @@ impl Tool {
             }
             (flag, inline, format!("-{letter_text}"))
         };
-        let Some(flag) = flag else { return Err(usage(format!("unknown flag: {shown}"))) };
+        let Some(flag) = flag else {
+            return Err(usage(format!("unknown flag: {shown}")));
+        };
         let value = match (inline, flag.kind) {
             (Some(value), _) => value,
             (None, Kind::Bool) => "true".to_string(),
@@ -203,7 +238,9 @@ impl Tool {
             },
         };
         check(flag, &value).map_err(|why| {
-            let shown = flag.short.map_or(format!("--{}", flag.name), |s| format!("-{s}, --{}", flag.name));
+            let shown = flag
+                .short
+                .map_or(format!("--{}", flag.name), |s| format!("-{s}, --{}", flag.name));
             usage(format!("invalid argument {value:?} for {shown:?} flag: {why}"))
         })?;
         parsed.values.insert(flag.name, value);
@@ -211,10 +248,14 @@ impl Tool {
     }
 
     fn take_env(&self, env: &dyn Fn(&str) -> Option<String>, parsed: &mut Parsed) -> Result<(), Failure> {
-        let Some(prefix) = self.env_prefix else { return Ok(()) };
+        let Some(prefix) = self.env_prefix else {
+            return Ok(());
+        };
         for flag in self.globals {
             let name = format!("{prefix}_{}", flag.name.to_uppercase().replace('-', "_"));
-            let Some(value) = env(&name).filter(|value| !value.is_empty()) else { continue };
+            let Some(value) = env(&name).filter(|value| !value.is_empty()) else {
+                continue;
+            };
             if parsed.values.contains_key(flag.name) {
                 return Err(Failure::new(
                     EXIT_ERROR,
@@ -224,8 +265,9 @@ impl Tool {
                     ),
                 ));
             }
-            check(flag, &value)
-                .map_err(|why| Failure::new(EXIT_ERROR, format!("invalid value {value:?} for {name}: {why}")))?;
+            check(flag, &value).map_err(|why| {
+                Failure::new(EXIT_ERROR, format!("invalid value {value:?} for {name}: {why}"))
+            })?;
             parsed.values.insert(flag.name, value);
         }
         Ok(())
@@ -233,23 +275,42 @@ impl Tool {
 
     fn help(&self, words: &[String]) -> String {
         let group: Vec<&String> = words.iter().filter(|word| *word != "help").collect();
-        let mut text = format!("{}\n\nUsage:\n  {} [command]\n\nCommands:\n", self.about, self.name);
+        let mut text = format!(
+            "{}\n\nUsage:\n  {} [command]\n\nCommands:\n",
+            self.about, self.name
+        );
         let begins = |command: &&Command| {
             group.iter().zip(command.path).all(|(word, part)| *word == part) || group.is_empty()
         };
         let shown: Vec<&Command> = self.commands.iter().filter(begins).collect();
-        let width = shown.iter().map(|command| command.path.join(" ").len()).max().unwrap_or(0);
+        let width = shown
+            .iter()
+            .map(|command| command.path.join(" ").len())
+            .max()
+            .unwrap_or(0);
         for command in shown {
-            text.push_str(&format!("  {:width$}  {}\n", command.path.join(" "), command.help));
+            text.push_str(&format!(
+                "  {:width$}  {}\n",
+                command.path.join(" "),
+                command.help
+            ));
         }
         text.push_str("\nGlobal flags:\n");
         text.push_str(&flag_lines(self.globals));
-        text.push_str(&format!("\nUse \"{} [command] --help\" for more information about a command.", self.name));
+        text.push_str(&format!(
+            "\nUse \"{} [command] --help\" for more information about a command.",
+            self.name
+        ));
         text
     }
 
     fn command_help(&self, command: &Command) -> String {
-        let mut text = format!("Usage:\n  {} {} {} [flags]\n", self.name, command.path.join(" "), command.usage);
+        let mut text = format!(
+            "Usage:\n  {} {} {} [flags]\n",
+            self.name,
+            command.path.join(" "),
+            command.usage
+        );
         if !command.flags.is_empty() {
             text.push_str("\nFlags:\n");
             text.push_str(&flag_lines(command.flags));
@@ -260,7 +321,9 @@ impl Tool {
 
 fn flag_lines(flags: &[Flag]) -> String {
     let left = |flag: &Flag| {
-        let short = flag.short.map_or("    ".to_string(), |letter| format!("-{letter}, "));
+        let short = flag
+            .short
+            .map_or("    ".to_string(), |letter| format!("-{letter}, "));
         format!("  {short}--{} {}", flag.name, flag.kind.name())
     };
     let width = flags.iter().map(|flag| left(flag).len()).max().unwrap_or(0);
@@ -283,9 +346,9 @@ fn check(flag: &Flag, value: &str) -> Result<(), String> {
             .map(|_| ())
             .ok_or_else(|| format!("strconv.ParseBool: parsing {value:?}: invalid syntax")),
         Kind::Int => parse_int(value).map(|_| ()),
-        Kind::Duration => {
-            crate::text::parse_duration(value).map(|_| ()).ok_or_else(|| format!("time: invalid duration {value:?}"))
-        }
+        Kind::Duration => crate::text::parse_duration(value)
+            .map(|_| ())
+            .ok_or_else(|| format!("time: invalid duration {value:?}")),
     }
 }
 
@@ -352,7 +415,13 @@ mod tests {
         name: "tool",
         about: "A tool.",
         globals: &[
-            Flag { name: "write-out", short: Some('w'), kind: Kind::Text, default: "simple", help: "format" },
+            Flag {
+                name: "write-out",
+                short: Some('w'),
+                kind: Kind::Text,
+                default: "simple",
+                help: "format",
+            },
             flag("endpoints", Kind::Text, "127.0.0.1:2379", "endpoints"),
             flag("command-timeout", Kind::Duration, "5s", "timeout"),
         ],
@@ -361,24 +430,43 @@ mod tests {
                 path: &["get"],
                 usage: "<key>",
                 help: "Gets",
-                flags: &[flag("prefix", Kind::Bool, "false", "prefix"), flag("rev", Kind::Int, "0", "revision")],
+                flags: &[
+                    flag("prefix", Kind::Bool, "false", "prefix"),
+                    flag("rev", Kind::Int, "0", "revision"),
+                ],
             },
-            Command { path: &["lease", "grant"], usage: "<ttl>", help: "Grants", flags: &[] },
+            Command {
+                path: &["lease", "grant"],
+                usage: "<ttl>",
+                help: "Grants",
+                flags: &[],
+            },
         ],
         env_prefix: Some("TOOL"),
     };
 
     fn parse(line: &str, env: &[(&str, &str)]) -> Result<Line, Failure> {
         let args: Vec<String> = line.split_whitespace().map(String::from).collect();
-        TOOL.parse(&args, &|name| env.iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_string()))
+        TOOL.parse(&args, &|name| {
+            env.iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_string())
+        })
     }
 
     #[track_caller]
     fn check(line: &str, env: &[(&str, &str)], expected: &str) {
         let shown = match parse(line, env) {
-            Ok(Line::Run(parsed)) => format!("{} {:?} {:?}", parsed.command.path.join(" "), parsed.args, parsed.values),
+            Ok(Line::Run(parsed)) => format!(
+                "{} {:?} {:?}",
+                parsed.command.path.join(" "),
+                parsed.args,
+                parsed.values
+            ),
             Ok(Line::Help(text)) => text.lines().next().unwrap_or_default().to_string(),
-            Err(failure) => format!("{}: {}", failure.code, failure.text.lines().next().unwrap_or_default()),
+            Err(failure) => format!(
+                "{}: {}",
+                failure.code,
+                failure.text.lines().next().unwrap_or_default()
+            ),
         };
         assert_eq!(shown, expected, "{line}");
     }
@@ -386,7 +474,11 @@ mod tests {
     #[test]
     fn lines() {
         check("get a", &[], r#"get ["a"] {}"#);
-        check("get a -w json -w=fields --rev 3", &[], r#"get ["a"] {"rev": "3", "write-out": "fields"}"#);
+        check(
+            "get a -w json -w=fields --rev 3",
+            &[],
+            r#"get ["a"] {"rev": "3", "write-out": "fields"}"#,
+        );
         check("-wjson get a b", &[], r#"get ["a", "b"] {"write-out": "json"}"#);
         check("--endpoints get get a", &[], r#"get ["a"] {"endpoints": "get"}"#);
         check("get --prefix a", &[], r#"get ["a"] {"prefix": "true"}"#);
@@ -405,7 +497,11 @@ mod tests {
         check("", &[], "A tool.");
         check("lease", &[], "A tool.");
         check("get -h", &[], "Usage:");
-        check("get a", &[("TOOL_ENDPOINTS", "x:1")], r#"get ["a"] {"endpoints": "x:1"}"#);
+        check(
+            "get a",
+            &[("TOOL_ENDPOINTS", "x:1")],
+            r#"get ["a"] {"endpoints": "x:1"}"#,
+        );
         check(
             "get a --endpoints y",
             &[("TOOL_ENDPOINTS", "x:1")],

@@ -16,10 +16,16 @@ pub(crate) fn message(name: &str, encoded: &[u8]) -> Result<Value, Failure> {
     let descriptor = POOL
         .get_message_by_name(name)
         .ok_or_else(|| Failure::new(EXIT_ERROR, format!("no message {name}")))?;
-    let message = DynamicMessage::decode(descriptor, encoded)
-        .map_err(|error| Failure::new(EXIT_ERROR, format!("the server's {name} cannot be decoded: {error}")))?;
-    let options =
-        SerializeOptions::new().stringify_64_bit_integers(false).use_proto_field_name(true).use_enum_numbers(true);
+    let message = DynamicMessage::decode(descriptor, encoded).map_err(|error| {
+        Failure::new(
+            EXIT_ERROR,
+            format!("the server's {name} cannot be decoded: {error}"),
+        )
+    })?;
+    let options = SerializeOptions::new()
+        .stringify_64_bit_integers(false)
+        .use_proto_field_name(true)
+        .use_enum_numbers(true);
     message
         .serialize_with_options(serde_json::value::Serializer, &options)
         .map_err(|error| Failure::new(EXIT_ERROR, error.to_string()))
@@ -27,7 +33,11 @@ pub(crate) fn message(name: &str, encoded: &[u8]) -> Result<Value, Failure> {
 
 /// One line of JSON; `<`, `>` and `&` escaped as Go does.
 pub(crate) fn line(value: &Value) -> String {
-    value.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+    value
+        .to_string()
+        .replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
 }
 
 /// A message whose header's fields stand beside its own, as clientv3's lease answers have it.

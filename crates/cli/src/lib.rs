@@ -1,6 +1,10 @@
 //! etcdctl and etcdutl: the online client and the offline tool. Never serves.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
-#![allow(clippy::print_stdout)] // Tools for people print.
+
+/// Prints a line on the standard output, as `println!` does, but ends quietly when nobody reads.
+macro_rules! say {
+    ($($arg:tt)*) => { $crate::say_line(format_args!($($arg)*)) };
+}
 
 mod client;
 mod ctl;
@@ -22,8 +26,21 @@ pub fn utl(args: &[String]) -> ExitCode {
     finish(utl::run(args))
 }
 
+/// The exit code of a program that a closed pipe ended: 128 and SIGPIPE's number.
+const EXIT_PIPE: i32 = 141;
+
+fn say_line(line: std::fmt::Arguments<'_>) {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    if stdout.write_fmt(line).and_then(|()| stdout.write_all(b"\n")).is_err() {
+        std::process::exit(EXIT_PIPE);
+    }
+}
+
 fn finish(result: Result<(), Failure>) -> ExitCode {
-    let Err(failure) = result else { return ExitCode::SUCCESS };
+    let Err(failure) = result else {
+        return ExitCode::SUCCESS;
+    };
     if !failure.text.is_empty() {
         eprintln!("Error: {}", failure.text);
     }
@@ -46,7 +63,10 @@ const EXIT_BAD_ARGS: u8 = 128;
 
 impl Failure {
     fn new(code: u8, text: impl Into<String>) -> Failure {
-        Failure { code, text: text.into() }
+        Failure {
+            code,
+            text: text.into(),
+        }
     }
 
     fn bad_args(text: impl Into<String>) -> Failure {
@@ -60,7 +80,10 @@ impl Failure {
 
     /// The same failure with `prefix` before and `suffix` behind its text.
     fn wrapped(self, prefix: &str, suffix: &str) -> Failure {
-        Failure { text: format!("{prefix}{}{suffix}", self.text), ..self }
+        Failure {
+            text: format!("{prefix}{}{suffix}", self.text),
+            ..self
+        }
     }
 }
 

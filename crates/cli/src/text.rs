@@ -86,7 +86,9 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let number: f64 = rest[..digits].parse().ok()?;
         rest = &rest[digits..];
-        let unit_len = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let unit_len = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
         let unit = match &rest[..unit_len] {
             "ns" => 1e-9,
             "us" | "µs" | "μs" => 1e-6,
@@ -107,7 +109,11 @@ pub(crate) fn duration(span: Duration) -> String {
     let nanos = span.as_nanos();
     let trim = |value: f64, digits: usize| {
         let text = format!("{value:.digits$}");
-        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
+        if text.contains('.') {
+            text.trim_end_matches('0').trim_end_matches('.').to_string()
+        } else {
+            text
+        }
     };
     if nanos == 0 {
         "0s".to_string()
@@ -119,7 +125,10 @@ pub(crate) fn duration(span: Duration) -> String {
         format!("{}ms", trim(nanos as f64 / 1e6, 6))
     } else {
         let (hours, minutes) = (span.as_secs() / 3600, span.as_secs() / 60 % 60);
-        let seconds = trim((span.as_secs() % 60) as f64 + f64::from(span.subsec_nanos()) / 1e9, 9);
+        let seconds = trim(
+            (span.as_secs() % 60) as f64 + f64::from(span.subsec_nanos()) / 1e9,
+            9,
+        );
         match (hours, minutes) {
             (0, 0) => format!("{seconds}s"),
             (0, m) => format!("{m}m{seconds}s"),
@@ -137,7 +146,11 @@ pub(crate) fn bytes(count: u64) -> String {
     let exponent = (count as f64).log(1000.0).floor().min(6.0);
     let value = (count as f64 / 1000f64.powf(exponent) * 10.0 + 0.5).floor() / 10.0;
     let unit = UNITS[exponent as usize];
-    if value < 10.0 { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") }
+    if value < 10.0 {
+        format!("{value:.1} {unit}")
+    } else {
+        format!("{value:.0} {unit}")
+    }
 }
 
 /// `\x61\x62`: what `--hex` prints for a key or value.
@@ -191,7 +204,12 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, nanos) in [("5s", 5_000_000_000), ("1m30s", 90_000_000_000), ("1.5ms", 1_500_000), ("0", 0)] {
+        for (text, nanos) in [
+            ("5s", 5_000_000_000),
+            ("1m30s", 90_000_000_000),
+            ("1.5ms", 1_500_000),
+            ("0", 0),
+        ] {
             assert_eq!(parse_duration(text).map(|d| d.as_nanos()), Some(nanos), "{text}");
         }
         for text in ["", "5", "s", "5x", "1m3", "."] {
@@ -226,7 +244,10 @@ mod tests {
     #[test]
     fn words() {
         let split = |line| split_words(line).unwrap_or_default();
-        assert_eq!(split(r#"put key1 "over \"it\"" 'a b'"#), ["put", "key1", "over \"it\"", "a b"]);
+        assert_eq!(
+            split(r#"put key1 "over \"it\"" 'a b'"#),
+            ["put", "key1", "over \"it\"", "a b"]
+        );
         assert_eq!(split("  "), Vec::<String>::new());
         assert_eq!(split_words("put 'a"), None);
     }

@@ -1,0 +1,323 @@
+//! The gRPC client of the command-line tool: one connection, unary calls and streams over h2.
+//! Tries the endpoints in turn until the command's time is over; never retries a write whose
+//! outcome is not known.
+
+use std::time::Duration;
+
+use api::error::{Code, Status};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use h2::client::SendRequest;
+use h2::{RecvStream, SendStream};
+use http::{HeaderMap, Request};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
+
+use crate::{EXIT_ERROR, Failure};
+
+/// How a client reaches a member.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// `host:port`, `http://host:port` or `unix://path`.
+    pub(crate) endpoints: Vec<String>,
+    pub(crate) dial_timeout: Duration,
+    /// Longest answer in bytes.
+    pub(crate) receive_bytes_max: usize,
+}
+
+/// A connection to one endpoint.
+pub(crate) struct Client {
+    sender: SendRequest<Bytes>,
+    authority: String,
+    receive_bytes_max: usize,
+}
+
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+const WINDOW_BYTES: u32 = 4 << 20;
+
+impl Client {
+    /// Connects to the first endpoint that answers before `deadline`.
+    pub(crate) async fn connect(config: &Config, deadline: Option<Instant>) -> Result<Client, Failure> {
+        let mut last = String::new();
+        loop {
+            for endpoint in &config.endpoints {
+                let attempt = tokio::time::timeout(config.dial_timeout, connect_one(endpoint, config));
+                match attempt.await {
+                    Ok(Ok(client)) => return Ok(client),
+                    Ok(Err(Dial::Never(text))) => return Err(Failure::bad_args(text)),
+                    Ok(Err(Dial::NotNow(text))) => last = format!("{endpoint}: {text}"),
+                    Err(_) => last = format!("{endpoint}: no connection within {:?}", config.dial_timeout),
+                }
+            }
+            if deadline.is_none_or(|deadline| Instant::now() + RETRY_PAUSE >= deadline) {
+                eprintln!("{last}");
+                return Err(Failure::new(EXIT_ERROR, "context deadline exceeded"));
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// One request, one answer.
+    pub(crate) async fn unary<M: prost::Message>(&self, method: &str, message: &M) -> Result<Bytes, Status> {
+        let mut stream = self.stream(method, &[]).await?;
+        stream.send(message).await?;
+        stream.finish()?;
+        let mut answer = stream.next().await?;
+        while let Some(more) = stream.next().await? {
+            answer = Some(more);
+        }
+        answer.ok_or_else(|| Status::new(Code::Internal, "the answer held no message"))
+    }
+
+    /// Opens a stream; nothing is sent yet but the head.
+    pub(crate) async fn stream(&self, method: &str, metadata: &[(&str, &str)]) -> Result<Stream, Status> {
+        let mut request = Request::post(format!("http://{}{method}", self.authority))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("user-agent", concat!("mainstay/", env!("CARGO_PKG_VERSION")));
+        for (name, value) in metadata {
+            request = request.header(*name, *value);
+        }
+        let request = request
+            .body(())
+            .map_err(|error| Status::with(Code::Internal, error.to_string()))?;
+        let mut sender = self.sender.clone().ready().await.map_err(broken)?;
+        let (response, send) = sender.send_request(request, false).map_err(broken)?;
+        Ok(Stream {
+            send,
+            answer: Answer::Waiting(response),
+            buffer: BytesMut::new(),
+            receive_bytes_max: self.receive_bytes_max,
+        })
+    }
+}
+
+enum Dial {
+    Never(String),
+    NotNow(String),
+}
+
+async fn connect_one(endpoint: &str, config: &Config) -> Result<Client, Dial> {
+    let not_now = |error: &dyn std::fmt::Display| Dial::NotNow(error.to_string());
+    let endpoint = endpoint.trim();
+    if let Some(path) = endpoint
+        .strip_prefix("unix://")
+        .or_else(|| endpoint.strip_prefix("unix:"))
+    {
+        let stream = UnixStream::connect(path).await.map_err(|error| not_now(&error))?;
+        return handshake(stream, "localhost".to_string(), config).await;
+    }
+    if endpoint.starts_with("https://") {
+        return Err(Dial::Never(format!(
+            "{endpoint}: this version of the tool cannot speak TLS; use an http:// endpoint"
+        )));
+    }
+    let authority = endpoint
+        .strip_prefix("http://")
+        .unwrap_or(endpoint)
+        .trim_end_matches('/')
+        .to_string();
+    if authority.is_empty() {
+        return Err(Dial::Never(
+            "an endpoint is empty: give --endpoints=host:port".to_string(),
+        ));
+    }
+    let stream = TcpStream::connect(&authority)
+        .await
+        .map_err(|error| not_now(&error))?;
+    stream.set_nodelay(true).map_err(|error| not_now(&error))?;
+    handshake(stream, authority, config).await
+}
+
+async fn handshake<S>(stream: S, authority: String, config: &Config) -> Result<Client, Dial>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = h2::client::Builder::new()
+        .initial_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .handshake(stream)
+        .await
+        .map_err(|error| Dial::NotNow(error.to_string()))?;
+    tokio::spawn(connection);
+    Ok(Client {
+        sender,
+        authority,
+        receive_bytes_max: config.receive_bytes_max,
+    })
+}
+
+enum Answer {
+    Waiting(h2::client::ResponseFuture),
+    Body(RecvStream),
+    Ended,
+}
+
+/// A call in progress: messages out, messages in.
+pub(crate) struct Stream {
+    send: SendStream<Bytes>,
+    answer: Answer,
+    buffer: BytesMut,
+    receive_bytes_max: usize,
+}
+
+impl Stream {
+    /// Sends one message.
+    pub(crate) async fn send<M: prost::Message>(&mut self, message: &M) -> Result<(), Status> {
+        let mut frame = BytesMut::with_capacity(5 + message.encoded_len());
+        frame.put_u8(0);
+        let length = u32::try_from(message.encoded_len()).map_err(|_| {
+            Status::new(
+                Code::ResourceExhausted,
+                "the request is longer than gRPC can carry",
+            )
+        })?;
+        frame.put_u32(length);
+        message
+            .encode(&mut frame)
+            .map_err(|error| Status::with(Code::Internal, error.to_string()))?;
+        self.send.send_data(frame.freeze(), false).map_err(broken)
+    }
+
+    /// Says that no more messages come.
+    pub(crate) fn finish(&mut self) -> Result<(), Status> {
+        self.send.send_data(Bytes::new(), true).map_err(broken)
+    }
+
+    /// The next message; `None` at a good end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        loop {
+            if let Some(message) = self.take_message()? {
+                return Ok(Some(message));
+            }
+            match &mut self.answer {
+                Answer::Ended => return Ok(None),
+                Answer::Waiting(response) => {
+                    let (head, body) = response.await.map_err(broken)?.into_parts();
+                    if let Some(status) = status_of(&head.headers) {
+                        self.answer = Answer::Ended;
+                        status?;
+                        continue;
+                    }
+                    if head.status != 200 {
+                        return Err(Status::with(
+                            Code::Unknown,
+                            format!(
+                                "unexpected HTTP status code received from server: {}",
+                                head.status
+                            ),
+                        ));
+                    }
+                    self.answer = Answer::Body(body);
+                }
+                Answer::Body(body) => match body.data().await {
+                    Some(chunk) => {
+                        let chunk = chunk.map_err(broken)?;
+                        body.flow_control()
+                            .release_capacity(chunk.len())
+                            .map_err(broken)?;
+                        self.buffer.extend_from_slice(&chunk);
+                    }
+                    None => {
+                        let trailers = body.trailers().await.map_err(broken)?.unwrap_or_default();
+                        self.answer = Answer::Ended;
+                        status_of(&trailers).unwrap_or_else(|| {
+                            Err(Status::new(
+                                Code::Internal,
+                                "server closed the stream without sending trailers",
+                            ))
+                        })?;
+                    }
+                },
+            }
+        }
+    }
+
+    fn take_message(&mut self) -> Result<Option<Bytes>, Status> {
+        let Some(head) = self.buffer.get(..5) else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+        if head[0] != 0 {
+            return Err(Status::new(
+                Code::Unimplemented,
+                "the server compressed a message that was not to be",
+            ));
+        }
+        if length > self.receive_bytes_max {
+            let max = self.receive_bytes_max;
+            return Err(Status::with(
+                Code::ResourceExhausted,
+                format!("grpc: received message larger than max ({length} vs. {max})"),
+            ));
+        }
+        if self.buffer.len() < 5 + length {
+            return Ok(None);
+        }
+        self.buffer.advance(5);
+        Ok(Some(self.buffer.split_to(length).freeze()))
+    }
+}
+
+fn broken(error: h2::Error) -> Status {
+    Status::with(Code::Unavailable, format!("error reading from server: {error}"))
+}
+
+/// The outcome that headers or trailers carry, if they carry one.
+fn status_of(headers: &HeaderMap) -> Option<Result<(), Status>> {
+    let code = headers.get("grpc-status")?.to_str().ok()?.parse().unwrap_or(2);
+    let code = Code::from_number(code);
+    if code == Code::Ok {
+        return Some(Ok(()));
+    }
+    let message = headers
+        .get("grpc-message")
+        .map(|value| percent_decode(value.as_bytes()))
+        .unwrap_or_default();
+    Some(Err(
+        api::error::from_message(&message).unwrap_or(Status::with(code, message))
+    ))
+}
+
+fn percent_decode(bytes: &[u8]) -> String {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((&first, tail)) = rest.split_first() {
+        let hex = (first == b'%').then(|| tail.get(..2)).flatten();
+        let byte = hex
+            .and_then(|hex| std::str::from_utf8(hex).ok())
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match byte {
+            Some(byte) => {
+                out.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                out.push(first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+impl From<Status> for Failure {
+    /// Prints a text of the table alone, and any other status as gRPC's clients do.
+    fn from(status: Status) -> Failure {
+        if api::error::from_message(&status.message).is_some() {
+            Failure::new(EXIT_ERROR, status.message.into_owned())
+        } else {
+            Failure::new(EXIT_ERROR, status.to_string())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_encoded_messages() {
+        assert_eq!(percent_decode(b"a%20b%zz%4"), "a b%zz%4");
+        assert_eq!(percent_decode("gr%C3%BC%C3%9Fe".as_bytes()), "grüße");
+    }
+}

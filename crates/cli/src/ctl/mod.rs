@@ -1,0 +1,330 @@
+//! etcdctl: the commands, and what they share: a connection, a deadline, a printer.
+
+mod cluster;
+mod kv;
+mod lease;
+mod print;
+mod snapshot;
+mod txn;
+mod watch;
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::client::{Client, Config};
+use crate::flags::{Command, Flag, Kind, Line, Parsed, Tool, flag};
+use crate::{EXIT_ERROR, Failure};
+use print::Printer;
+
+const RELEASE: api::version::Version = api::version::Line::V3_7.release();
+const RECEIVE_BYTES_MAX: usize = i32::MAX as usize;
+
+const TOOL: Tool = Tool {
+    name: "etcdctl",
+    about: "A simple command line client for etcd3.",
+    env_prefix: Some("ETCDCTL"),
+    globals: &[
+        flag(
+            "endpoints",
+            Kind::Text,
+            "127.0.0.1:2379",
+            "gRPC endpoints, comma separated",
+        ),
+        Flag {
+            name: "write-out",
+            short: Some('w'),
+            kind: Kind::Text,
+            default: "simple",
+            help: "set the output format (fields, json, protobuf, simple, table)",
+        },
+        flag(
+            "hex",
+            Kind::Bool,
+            "false",
+            "print byte strings as hex encoded strings",
+        ),
+        flag(
+            "dial-timeout",
+            Kind::Duration,
+            "2s",
+            "dial timeout for client connections",
+        ),
+        flag(
+            "command-timeout",
+            Kind::Duration,
+            "5s",
+            "timeout for short running command (excluding dial timeout)",
+        ),
+        flag(
+            "keepalive-time",
+            Kind::Duration,
+            "2s",
+            "keepalive time for client connections",
+        ),
+        flag(
+            "keepalive-timeout",
+            Kind::Duration,
+            "6s",
+            "keepalive timeout for client connections",
+        ),
+        flag(
+            "max-request-bytes",
+            Kind::Int,
+            "0",
+            "client-side request send limit in bytes",
+        ),
+        flag(
+            "max-recv-bytes",
+            Kind::Int,
+            "0",
+            "client-side response receive limit in bytes",
+        ),
+        flag("debug", Kind::Bool, "false", "enable client-side debug logging"),
+        flag(
+            "insecure-transport",
+            Kind::Bool,
+            "true",
+            "disable transport security for client connections",
+        ),
+        flag(
+            "insecure-discovery",
+            Kind::Bool,
+            "true",
+            "accept insecure SRV records describing cluster endpoints",
+        ),
+        flag(
+            "insecure-skip-tls-verify",
+            Kind::Bool,
+            "false",
+            "skip server certificate verification",
+        ),
+        flag(
+            "cert",
+            Kind::Text,
+            "",
+            "identify secure client using this TLS certificate file",
+        ),
+        flag(
+            "key",
+            Kind::Text,
+            "",
+            "identify secure client using this TLS key file",
+        ),
+        flag(
+            "cacert",
+            Kind::Text,
+            "",
+            "verify certificates of TLS-enabled secure servers using this CA bundle",
+        ),
+        flag(
+            "auth-jwt-token",
+            Kind::Text,
+            "",
+            "JWT token used for authentication",
+        ),
+        flag("user", Kind::Text, "", "username[:password] for authentication"),
+        flag("password", Kind::Text, "", "password for authentication"),
+        Flag {
+            name: "discovery-srv",
+            short: Some('d'),
+            kind: Kind::Text,
+            default: "",
+            help: "domain name to query for SRV records describing cluster endpoints",
+        },
+        flag(
+            "discovery-srv-name",
+            Kind::Text,
+            "",
+            "service name to query when using DNS discovery",
+        ),
+    ],
+    commands: &[
+        kv::GET,
+        kv::PUT,
+        kv::DEL,
+        txn::TXN,
+        kv::COMPACTION,
+        watch::WATCH,
+        lease::GRANT,
+        lease::REVOKE,
+        lease::TIME_TO_LIVE,
+        lease::LIST,
+        lease::KEEP_ALIVE,
+        cluster::ALARM_LIST,
+        cluster::ALARM_DISARM,
+        cluster::DEFRAG,
+        cluster::HEALTH,
+        cluster::STATUS,
+        cluster::HASHKV,
+        cluster::MEMBER_LIST,
+        snapshot::SAVE,
+        VERSION,
+    ],
+};
+
+const VERSION: Command = Command {
+    path: &["version"],
+    usage: "",
+    help: "Prints the version of etcdctl",
+    flags: &[],
+};
+
+/// Flags that need what this version does not have: silently going on without them would send in
+/// the clear what was meant to be protected.
+const REFUSED: &[&str] = &[
+    "cert",
+    "key",
+    "cacert",
+    "user",
+    "password",
+    "auth-jwt-token",
+    "discovery-srv",
+];
+
+/// Runs one command line.
+pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
+    let parsed = match TOOL.parse(args, &|name| std::env::var(name).ok())? {
+        Line::Help(text) => {
+            say!("{text}");
+            return Ok(());
+        }
+        Line::Run(parsed) => *parsed,
+    };
+    if parsed.command.path == VERSION.path {
+        say!(
+            "etcdctl version: {RELEASE}\nAPI version: {}.{}",
+            RELEASE.major, RELEASE.minor
+        );
+        return Ok(());
+    }
+    if let Some(name) = REFUSED.iter().find(|name| !parsed.text(name).is_empty()) {
+        return Err(Failure::bad_args(format!(
+            "--{name} is not there yet in this version of the tool"
+        )));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let context = Context {
+        printer: Printer::new(&parsed)?,
+        parsed,
+    };
+    runtime.block_on(dispatch(&context))
+}
+
+async fn dispatch(context: &Context) -> Result<(), Failure> {
+    match context.parsed.command.path {
+        ["get"] => kv::get(context).await,
+        ["put"] => kv::put(context).await,
+        ["del"] => kv::del(context).await,
+        ["txn"] => txn::txn(context).await,
+        ["compaction"] => kv::compaction(context).await,
+        ["watch"] => watch::watch(context).await,
+        ["lease", "grant"] => lease::grant(context).await,
+        ["lease", "revoke"] => lease::revoke(context).await,
+        ["lease", "timetolive"] => lease::time_to_live(context).await,
+        ["lease", "list"] => lease::list(context).await,
+        ["lease", "keep-alive"] => lease::keep_alive(context).await,
+        ["alarm", "list"] => cluster::alarm_list(context).await,
+        ["alarm", "disarm"] => cluster::alarm_disarm(context).await,
+        ["defrag"] => cluster::defrag(context).await,
+        ["endpoint", "health"] => cluster::health(context).await,
+        ["endpoint", "status"] => cluster::status(context).await,
+        ["endpoint", "hashkv"] => cluster::hashkv(context).await,
+        ["member", "list"] => cluster::member_list(context).await,
+        ["snapshot", "save"] => snapshot::save(context).await,
+        path => Err(Failure::new(EXIT_ERROR, format!("no command {path:?}"))),
+    }
+}
+
+/// What every command has at hand.
+struct Context {
+    parsed: Parsed,
+    printer: Printer,
+}
+
+impl Context {
+    fn args(&self) -> &[String] {
+        &self.parsed.args
+    }
+
+    fn endpoints(&self) -> Vec<String> {
+        self.parsed
+            .text("endpoints")
+            .split(',')
+            .map(|endpoint| endpoint.trim().to_string())
+            .collect()
+    }
+
+    fn config(&self, endpoints: Vec<String>) -> Config {
+        let receive = usize::try_from(self.parsed.int("max-recv-bytes")).unwrap_or(0);
+        Config {
+            endpoints,
+            dial_timeout: self.parsed.duration("dial-timeout"),
+            receive_bytes_max: if receive == 0 { RECEIVE_BYTES_MAX } else { receive },
+        }
+    }
+
+    fn timeout(&self) -> Duration {
+        self.parsed.duration("command-timeout")
+    }
+
+    /// A connection for a short command, to any endpoint.
+    async fn connect(&self) -> Result<Client, Failure> {
+        self.connect_to(self.endpoints()).await
+    }
+
+    async fn connect_to(&self, endpoints: Vec<String>) -> Result<Client, Failure> {
+        Client::connect(&self.config(endpoints), Some(Instant::now() + self.timeout())).await
+    }
+
+    /// One call within the command's time.
+    async fn call<M: prost::Message>(
+        &self,
+        client: &Client,
+        method: &str,
+        message: &M,
+    ) -> Result<bytes::Bytes, Failure> {
+        within(self.timeout(), async {
+            client.unary(method, message).await.map_err(Failure::from)
+        })
+        .await
+    }
+}
+
+async fn within<T>(span: Duration, future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    match tokio::time::timeout(span, future).await {
+        Ok(result) => result,
+        Err(_) => Err(Failure::new(EXIT_ERROR, "context deadline exceeded")),
+    }
+}
+
+/// Decodes an answer for a printer.
+fn decode<M: prost::Message + Default>(answer: &[u8]) -> Result<M, Failure> {
+    M::decode(answer)
+        .map_err(|error| Failure::new(EXIT_ERROR, format!("the answer cannot be decoded: {error}")))
+}
+
+/// The end of the range of all keys with a prefix; `\0` (no end) when there is no greater key.
+fn prefix_end(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < 0xff {
+            end.push(last + 1);
+            return end;
+        }
+    }
+    vec![0]
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn prefix_ends() {
+        assert_eq!(super::prefix_end(b"a"), b"b");
+        assert_eq!(super::prefix_end(b"a\xff"), b"b");
+        assert_eq!(super::prefix_end(b"\xff\xff"), b"\0");
+    }
+}

@@ -1,0 +1,233 @@
+//! watch: prints events as they come; may run a command for each; reads watches from the standard
+//! input in interactive mode.
+
+use std::process::Command as Process;
+
+use api::etcdserverpb::{self as pb, watch_request::RequestUnion};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use super::{Context, TOOL, decode, prefix_end};
+use crate::client::{Client, Stream};
+use crate::flags::{Command, Flag, Kind, Line, Parsed, flag};
+use crate::text::{quote, split_words};
+use crate::{EXIT_ERROR, EXIT_INTERRUPTED, EXIT_INVALID_INPUT, Failure};
+
+pub(super) const WATCH: Command = Command {
+    path: &["watch"],
+    usage: "[options] [key or prefix] [range_end] [--] [exec-command arg1 arg2 ...]",
+    help: "Watches events stream on keys or prefixes",
+    flags: &[
+        Flag {
+            name: "interactive",
+            short: Some('i'),
+            kind: Kind::Bool,
+            default: "false",
+            help: "Interactive mode",
+        },
+        flag(
+            "prefix",
+            Kind::Bool,
+            "false",
+            "Watch on a prefix if prefix is set",
+        ),
+        flag("rev", Kind::Int, "0", "Revision to start watching"),
+        flag(
+            "prev-kv",
+            Kind::Bool,
+            "false",
+            "get the previous key-value pair before the event happens",
+        ),
+        flag(
+            "progress-notify",
+            Kind::Bool,
+            "false",
+            "get periodic watch progress notification from server",
+        ),
+    ],
+};
+
+const REQUIRE_LEADER: (&str, &str) = ("hasleader", "true");
+
+pub(super) async fn watch(context: &Context) -> Result<(), Failure> {
+    let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let (key, range_end) = (env("ETCDCTL_WATCH_KEY"), env("ETCDCTL_WATCH_RANGE_END"));
+    if let (None, Some(range_end)) = (&key, &range_end) {
+        return Err(Failure::bad_args(format!(
+            "ETCDCTL_WATCH_KEY is empty but got ETCDCTL_WATCH_RANGE_END={range_end:?}"
+        )));
+    }
+    let from_env: Vec<String> = key.into_iter().chain(range_end).collect();
+    let client = context.connect().await?;
+    let mut stream = client
+        .stream("/etcdserverpb.Watch/Watch", &[REQUIRE_LEADER])
+        .await?;
+    if context.parsed.is("interactive") {
+        return interactive(context, &client, stream, &from_env).await;
+    }
+    let (request, exec) = request(&context.parsed, &from_env)?;
+    stream.send(&request).await?;
+    while let Some(answer) = stream.next().await? {
+        print(context, &answer, &exec)?;
+        if decode::<pb::WatchResponse>(&answer)?.canceled {
+            break;
+        }
+    }
+    Err(Failure::new(EXIT_INTERRUPTED, "watch is canceled by the server"))
+}
+
+/// The watch that a parsed line asks for, and the command to run for each event.
+fn request(parsed: &Parsed, from_env: &[String]) -> Result<(pb::WatchRequest, Vec<String>), Failure> {
+    let (mut keys, exec) = match parsed.separator {
+        Some(at) => (parsed.args[..at].to_vec(), parsed.args[at..].to_vec()),
+        None => (parsed.args.clone(), Vec::new()),
+    };
+    if parsed.separator.is_some() && exec.is_empty() {
+        return Err(Failure::bad_args(
+            "bad number of arguments (found separator --, but no commands)",
+        ));
+    }
+    if !from_env.is_empty() {
+        if !keys.is_empty() {
+            return Err(Failure::bad_args(
+                "bad number of arguments (found conflicting environment key)",
+            ));
+        }
+        keys = from_env.to_vec();
+    }
+    let (Some(key), true) = (keys.first(), keys.len() <= 2) else {
+        return Err(Failure::bad_args("bad number of arguments"));
+    };
+    let prefix = parsed.is("prefix");
+    if prefix && keys.len() == 2 {
+        return Err(Failure::bad_args(
+            "`range_end` and `--prefix` are mutually exclusive",
+        ));
+    }
+    let (key, range_end) = match (prefix, keys.get(1)) {
+        (true, _) if key.is_empty() => (vec![0], vec![0]),
+        (true, _) => (key.clone().into_bytes(), prefix_end(key.as_bytes())),
+        (false, end) => (
+            key.clone().into_bytes(),
+            end.cloned().unwrap_or_default().into_bytes(),
+        ),
+    };
+    let create = pb::WatchCreateRequest {
+        key: key.into(),
+        range_end: range_end.into(),
+        start_revision: parsed.int("rev"),
+        progress_notify: parsed.is("progress-notify"),
+        prev_kv: parsed.is("prev-kv"),
+        ..pb::WatchCreateRequest::default()
+    };
+    Ok((
+        pb::WatchRequest {
+            request_union: Some(RequestUnion::CreateRequest(create)),
+        },
+        exec,
+    ))
+}
+
+/// Prints one answer, and runs the command for each of its events.
+fn print(context: &Context, answer: &[u8], exec: &[String]) -> Result<(), Failure> {
+    let message: pb::WatchResponse = decode(answer)?;
+    if message.created && !message.canceled {
+        return Ok(());
+    }
+    let revision = message.header.as_ref().map_or(0, |header| header.revision);
+    if message.canceled {
+        let why = match message.compact_revision {
+            0 if message.cancel_reason.is_empty() => api::error::FUTURE_REV.message.into_owned(),
+            0 => message.cancel_reason.clone(),
+            _ => api::error::COMPACTED.message.into_owned(),
+        };
+        eprintln!("watch was canceled ({why})");
+    } else if message.events.is_empty() && message.compact_revision == 0 && revision != 0 {
+        say!("progress notify: {revision}");
+    }
+    context.printer.watch(answer, &message)?;
+    let Some((program, args)) = exec.split_first() else {
+        return Ok(());
+    };
+    for event in &message.events {
+        let kind = if event.r#type == 0 { "PUT" } else { "DELETE" };
+        let kv = event.kv.clone().unwrap_or_default();
+        let status = Process::new(program)
+            .args(args)
+            .env("ETCD_WATCH_REVISION", revision.to_string())
+            .env("ETCD_WATCH_EVENT_TYPE", format!("{kind:?}"))
+            .env("ETCD_WATCH_KEY", quote(&kv.key))
+            .env("ETCD_WATCH_VALUE", quote(&kv.value))
+            .status();
+        let why = match status {
+            Ok(status) if status.success() => continue,
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        };
+        eprintln!("command {exec:?} error ({why})");
+        return Err(Failure::new(EXIT_ERROR, ""));
+    }
+    Ok(())
+}
+
+/// Reads `watch ...` and `progress` lines while events are printed. All watches share the stream.
+async fn interactive(
+    context: &Context,
+    _client: &Client,
+    mut stream: Stream,
+    from_env: &[String],
+) -> Result<(), Failure> {
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut exec = Vec::new();
+    loop {
+        tokio::select! {
+            answer = stream.next() => match answer? {
+                Some(answer) => print(context, &answer, &exec)?,
+                None => return Err(Failure::new(EXIT_INTERRUPTED, "watch is canceled by the server")),
+            },
+            line = lines.next_line() => {
+                let Some(line) = line? else {
+                    return Err(Failure::new(EXIT_INVALID_INPUT, "error reading watch request line: EOF"));
+                };
+                if let Some((request, command)) = interactive_line(&line, from_env)? {
+                    stream.send(&request).await?;
+                    exec = command.unwrap_or(exec);
+                }
+            }
+        }
+    }
+}
+
+type LineRequest = Option<(pb::WatchRequest, Option<Vec<String>>)>;
+
+fn interactive_line(line: &str, from_env: &[String]) -> Result<LineRequest, Failure> {
+    let words = split_words(line).unwrap_or_default();
+    match words.first().map(String::as_str) {
+        None => eprintln!("Invalid command: {line} (watch and progress supported)"),
+        Some("progress") => {
+            let union = RequestUnion::ProgressRequest(pb::WatchProgressRequest {});
+            return Ok(Some((
+                pb::WatchRequest {
+                    request_union: Some(union),
+                },
+                None,
+            )));
+        }
+        Some("watch") if words.len() < 2 && from_env.is_empty() => {
+            eprintln!("Invalid command {line} (command type or key is not provided)");
+        }
+        Some("watch") => {
+            let parsed = match TOOL.parse(&words, &|_| None) {
+                Ok(Line::Run(parsed)) => parsed,
+                Ok(Line::Help(text)) => {
+                    eprintln!("{text}");
+                    return Ok(None);
+                }
+                Err(failure) => return Err(Failure::bad_args(failure.text)),
+            };
+            let (request, exec) = request(&parsed, from_env)?;
+            return Ok(Some((request, Some(exec))));
+        }
+        Some(_) => eprintln!("Invalid command {line} (only support watch)"),
+    }
+    Ok(None)
+}

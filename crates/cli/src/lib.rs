@@ -32,7 +32,11 @@ const EXIT_PIPE: i32 = 141;
 fn say_line(line: std::fmt::Arguments<'_>) {
     use std::io::Write;
     let mut stdout = std::io::stdout().lock();
-    if stdout.write_fmt(line).and_then(|()| stdout.write_all(b"\n")).is_err() {
+    if stdout
+        .write_fmt(line)
+        .and_then(|()| stdout.write_all(b"\n"))
+        .is_err()
+    {
         std::process::exit(EXIT_PIPE);
     }
 }

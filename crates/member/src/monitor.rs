@@ -43,7 +43,7 @@ pub(crate) fn downgrade_target(membership: &Membership) -> Option<Version> {
     let downgrade = &membership.downgrade;
     let target = downgrade
         .enabled
-        .then(|| downgrade.target.parse::<Version>().ok());
+        .then(|| downgrade.target_version.parse::<Version>().ok());
     target.flatten().map(Version::minor_only)
 }
 

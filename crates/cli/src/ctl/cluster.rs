@@ -247,7 +247,9 @@ pub(super) async fn health(context: &Context) -> Result<(), Failure> {
                 say!("\"Endpoint\" : {}", quote(h.endpoint.as_bytes()));
                 say!(
                     "\"Health\" : {}\n\"Took\" : {}\n\"Error\" : {}\n",
-                    h.healthy, h.took, h.error
+                    h.healthy,
+                    h.took,
+                    h.error
                 );
             }
         }
@@ -256,7 +258,8 @@ pub(super) async fn health(context: &Context) -> Result<(), Failure> {
                 if h.error.is_empty() {
                     say!(
                         "{} is healthy: successfully committed proposal: took = {}",
-                        h.endpoint, h.took
+                        h.endpoint,
+                        h.took
                     );
                 } else {
                     eprintln!(
@@ -490,7 +493,8 @@ pub(super) async fn hashkv(context: &Context) -> Result<(), Failure> {
             say!("\"Endpoint\" : {}", quote(endpoint.as_bytes()));
             say!(
                 "\"Hash\" : {}\n\"HashRevision\" : {}\n",
-                hash.hash, hash.hash_revision
+                hash.hash,
+                hash.hash_revision
             );
         }
         rows.push(vec![

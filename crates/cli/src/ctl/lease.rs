@@ -183,7 +183,9 @@ pub(super) async fn time_to_live(context: &Context) -> Result<(), Failure> {
         };
         say!(
             "lease {:016x} granted with TTL({}s), remaining({}s){attached}",
-            lease.id, lease.granted_ttl, lease.ttl
+            lease.id,
+            lease.granted_ttl,
+            lease.ttl
         );
     }
     Ok(())

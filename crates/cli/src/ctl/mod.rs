@@ -195,7 +195,8 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     if parsed.command.path == VERSION.path {
         say!(
             "etcdctl version: {RELEASE}\nAPI version: {}.{}",
-            RELEASE.major, RELEASE.minor
+            RELEASE.major,
+            RELEASE.minor
         );
         return Ok(());
     }

@@ -140,7 +140,7 @@ impl Printer {
         }
         for op in &txn.responses {
             if self.format == Format::Simple {
-                say!();
+                say!("");
             }
             match &op.response {
                 Some(Response::ResponsePut(put)) => self.put_message(put)?,

@@ -148,7 +148,7 @@ impl Apply {
         }
         router.log(
             LogLine::info("the cluster has been downgraded")
-                .with("cluster-version", membership.downgrade.target.clone()),
+                .with("cluster-version", membership.downgrade.target_version.clone()),
         );
         let request = InternalRaftRequest {
             downgrade_info_set: Some(DowngradeInfoSetRequest::default()),

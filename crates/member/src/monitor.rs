@@ -62,7 +62,7 @@ mod tests {
             version: version.map(|text| text.parse().unwrap()),
             downgrade: state::Downgrade {
                 enabled: target.is_some(),
-                target: target.unwrap_or_default().to_owned(),
+                target_version: target.unwrap_or_default().to_owned(),
             },
             ..Membership::default()
         }

@@ -43,6 +43,10 @@ impl Disk for OneFile {
 }
 
 impl File for OneFile {
+    fn next_data(&self, offset: u64) -> std::io::Result<Option<u64>> {
+        Ok((offset < self.len()?).then_some(offset))
+    }
+
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.lock().unwrap().len() as u64)
     }

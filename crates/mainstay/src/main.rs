@@ -3,9 +3,14 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let mut args: Vec<String> =
-        std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let called = if args.is_empty() { String::new() } else { args.remove(0) };
+    let mut args: Vec<String> = std::env::args_os()
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect();
+    let called = if args.is_empty() {
+        String::new()
+    } else {
+        args.remove(0)
+    };
     let name = called.rsplit('/').next().unwrap_or_default();
     match (name, args.first().map(String::as_str)) {
         ("etcdctl", _) => cli::ctl(&args),

@@ -15,11 +15,32 @@ fn key(revision: u64) -> Bytes {
     Bytes::from(key)
 }
 
-fn report(what: &str, elapsed: Duration, times: u64) {
-    println!(
-        "{what:<44} {:>10.2} us",
-        elapsed.as_secs_f64() * 1e6 / times as f64
-    );
+/// Time passed, and processor time used, since it was made.
+struct Watch(Instant, u64);
+
+impl Watch {
+    fn start() -> Watch {
+        Watch(Instant::now(), cpu_nanos())
+    }
+
+    fn report(&self, what: &str, times: u64) {
+        let micros = |elapsed: Duration| elapsed.as_secs_f64() * 1e6 / times as f64;
+        let cpu = Duration::from_nanos(cpu_nanos().saturating_sub(self.1));
+        println!(
+            "{what:<44} {:>10.2} us, processor {:>10.2} us",
+            micros(self.0.elapsed()),
+            micros(cpu)
+        );
+    }
+}
+
+/// Processor time of this thread by Linux's count; zero elsewhere.
+fn cpu_nanos() -> u64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    stat.split_whitespace()
+        .next()
+        .and_then(|nanos| nanos.parse().ok())
+        .unwrap_or(0)
 }
 
 fn main() -> Result<(), bbolt::Error> {
@@ -46,7 +67,7 @@ fn main() -> Result<(), bbolt::Error> {
         let value = Bytes::from(vec![b'v'; 300]);
         let mut revision = 0;
         for (puts, rounds) in [(1, 200), (32, 200), (1000, 100)] {
-            let start = Instant::now();
+            let start = Watch::start();
             for _ in 0..rounds {
                 let mut batch = Batch::new();
                 for _ in 0..puts {
@@ -56,11 +77,7 @@ fn main() -> Result<(), bbolt::Error> {
                 batch.put(b"meta", Bytes::from_static(b"consistent_index"), key(revision));
                 db.commit(&batch)?;
             }
-            report(
-                &format!("commit of {puts} puts, sync {sync}"),
-                start.elapsed(),
-                rounds,
-            );
+            start.report(&format!("commit of {puts} puts, sync {sync}"), rounds);
         }
         if sync {
             continue;
@@ -74,7 +91,7 @@ fn main() -> Result<(), bbolt::Error> {
             db.commit(&batch)?;
         }
         reads(&db, revision)?;
-        let start = Instant::now();
+        let start = Watch::start();
         let rounds = 20;
         for round in 0..rounds {
             let mut batch = Batch::new();
@@ -83,11 +100,11 @@ fn main() -> Result<(), bbolt::Error> {
             }
             db.commit(&batch)?;
         }
-        report("commit of 1000 scattered deletes", start.elapsed(), rounds);
+        start.report("commit of 1000 scattered deletes", rounds);
         println!("size {} in use {}", db.size(), db.size_in_use());
     }
     for later in [false, true] {
-        let start = Instant::now();
+        let start = Watch::start();
         let db = Db::open(
             &disk,
             &path,
@@ -96,18 +113,10 @@ fn main() -> Result<(), bbolt::Error> {
                 ..Options::default()
             },
         )?;
-        report(
-            &format!("open, find free pages later {later}"),
-            start.elapsed(),
-            1,
-        );
-        let start = Instant::now();
+        start.report(&format!("open, find free pages later {later}"), 1);
+        let start = Watch::start();
         let violations = db.check();
-        report(
-            &format!("check ({} violations)", violations.len()),
-            start.elapsed(),
-            1,
-        );
+        start.report(&format!("check ({} violations)", violations.len()), 1);
     }
     let _ = std::fs::remove_file(&path);
     Ok(())
@@ -125,7 +134,7 @@ fn reads(db: &Db, revision: u64) -> Result<(), bbolt::Error> {
     for (what, span) in [("get, few pages", 10_000), ("get, all pages", u64::MAX)] {
         let times = 300_000;
         let mut found = 0;
-        let start = Instant::now();
+        let start = Watch::start();
         for _ in 0..times {
             found += u64::from(
                 snapshot
@@ -133,7 +142,7 @@ fn reads(db: &Db, revision: u64) -> Result<(), bbolt::Error> {
                     .is_some(),
             );
         }
-        report(what, start.elapsed(), times);
+        start.report(what, times);
         assert!(found > 0);
     }
     for (what, step) in [
@@ -143,14 +152,14 @@ fn reads(db: &Db, revision: u64) -> Result<(), bbolt::Error> {
         let keys: Vec<Bytes> = (0..10_000).map(|at| key(1 + at * step)).collect();
         let rounds = 20;
         let mut bytes = 0;
-        let start = Instant::now();
+        let start = Watch::start();
         for _ in 0..rounds {
             snapshot.get_many(b"key", &keys, Wait::Yes, |_, value| bytes += value.len())?;
         }
-        report(what, start.elapsed(), rounds);
+        start.report(what, rounds);
         assert!(bytes > 0);
     }
-    let start = Instant::now();
+    let start = Watch::start();
     let mut cursor = snapshot.cursor(b"key", Wait::Yes)?;
     let mut rows = 0;
     let mut row = cursor.first()?;
@@ -158,6 +167,6 @@ fn reads(db: &Db, revision: u64) -> Result<(), bbolt::Error> {
         rows += 1;
         row = cursor.next()?;
     }
-    report("cursor, a step", start.elapsed(), rows);
+    start.report("cursor, a step", rows);
     Ok(())
 }

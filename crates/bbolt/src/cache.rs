@@ -54,6 +54,10 @@ impl Cache {
         lock(self.shard(id)).get(id)
     }
 
+    pub(crate) fn contains(&self, id: u64) -> bool {
+        lock(self.shard(id)).places.contains_key(&id)
+    }
+
     /// Puts a page in, in place of what was there under this number.
     pub(crate) fn insert(&self, id: u64, page: Page) {
         lock(self.shard(id)).insert(id, page);

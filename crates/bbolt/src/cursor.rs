@@ -16,7 +16,24 @@ pub struct Cursor {
     wait: Wait,
     /// From the root down; the last one is a leaf. Empty if the cursor stands nowhere.
     frames: Vec<Frame>,
+    ahead: Ahead,
 }
+
+/// Leaves read before they are asked for: a walk over many leaves takes one read for many, and does not
+/// empty the cache.
+#[derive(Default)]
+struct Ahead {
+    /// Leaves that the walk has gone over in a row, forward.
+    run: u32,
+    /// Pages and their numbers, the nearest last.
+    pages: Vec<(u64, Page)>,
+}
+
+/// After this many leaves in a row a walk is taken for a long one.
+const AHEAD_AFTER_LEAVES: u32 = 2;
+/// At most so many pages are read at once, at most so many bytes.
+const AHEAD_PAGES_MAX: u64 = 64;
+const AHEAD_BYTES_MAX: u64 = 256 << 10;
 
 #[derive(Clone)]
 struct Frame {
@@ -39,6 +56,7 @@ impl Cursor {
             root,
             wait,
             frames: Vec::new(),
+            ahead: Ahead::default(),
         }
     }
 
@@ -85,7 +103,8 @@ impl Cursor {
     fn go(&mut self, toward: Toward, forward: bool) -> Result<Option<(Bytes, Bytes)>, Error> {
         let Some(root) = &self.root else { return Ok(None) };
         let root = self.snapshot.root_page(root, self.wait)?;
-        let frames = self.descend(&[], root, toward)?;
+        self.ahead = Ahead::default();
+        let frames = self.descend(Vec::new(), root, toward)?;
         let before = std::mem::replace(&mut self.frames, frames);
         if self.stands() {
             return Ok(self.row());
@@ -113,22 +132,19 @@ impl Cursor {
             }
         }
         // Over empty leaves, which bbolt's readers skip as well.
-        let mut frames: Option<Vec<Frame>> = None;
-        loop {
-            let from = frames.as_deref().unwrap_or(&self.frames);
-            let Some(found) = self.next_leaf(from, forward)? else {
-                return Ok(None);
-            };
-            if found.last().is_some_and(|leaf| leaf.page.len() > 0) {
-                self.frames = found;
+        let mut frames = self.frames.clone();
+        while let Some(found) = self.next_leaf(&frames, forward)? {
+            frames = found;
+            if frames.last().is_some_and(|leaf| leaf.page.len() > 0) {
+                self.frames = frames;
                 return Ok(self.row());
             }
-            frames = Some(found);
         }
+        Ok(None)
     }
 
     /// The path to the leaf after (or before) the one that `frames` lead to.
-    fn next_leaf(&self, frames: &[Frame], forward: bool) -> Result<Option<Vec<Frame>>, Error> {
+    fn next_leaf(&mut self, frames: &[Frame], forward: bool) -> Result<Option<Vec<Frame>>, Error> {
         let Some((_, branches)) = frames.split_last() else {
             return Ok(None);
         };
@@ -140,20 +156,58 @@ impl Cursor {
             };
             if at < frame.page.len() {
                 let mut path = branches[..level].to_vec();
-                path.push(Frame {
-                    page: frame.page.clone(),
-                    at,
-                });
-                let child = self.snapshot.page(frame.page.child(at), self.wait)?;
+                let page = frame.page.clone();
+                let next = if !forward {
+                    self.ahead = Ahead::default();
+                    self.snapshot.page(page.child(at), self.wait)?
+                } else if level + 1 == branches.len() {
+                    self.leaf_ahead(&page, at)?
+                } else {
+                    self.snapshot.page(page.child(at), self.wait)?
+                };
+                path.push(Frame { page, at });
                 let toward = if forward { Toward::First } else { Toward::Last };
-                return self.descend(&path, child, toward).map(Some);
+                return self.descend(path, next, toward).map(Some);
             }
         }
         Ok(None)
     }
 
-    fn descend(&self, path: &[Frame], mut page: Page, toward: Toward) -> Result<Vec<Frame>, Error> {
-        let mut frames = path.to_vec();
+    /// The leaf that is child `at` of a branch, in a walk forward.
+    fn leaf_ahead(&mut self, branch: &Page, at: usize) -> Result<Page, Error> {
+        let id = branch.child(at);
+        self.ahead.run += 1;
+        if let Some((next, page)) = self.ahead.pages.pop()
+            && next == id
+        {
+            return Ok(page);
+        }
+        self.ahead.pages.clear();
+        let pager = &self.snapshot.pin.inner.pager;
+        let page_bytes = pager.page_size as u64;
+        if self.wait == Wait::No || self.ahead.run <= AHEAD_AFTER_LEAVES || pager.cache.contains(id) {
+            return self.snapshot.page(id, self.wait);
+        }
+        // Children that lie near each other in ascending order; what grew by appending mostly does.
+        let pages_max = AHEAD_PAGES_MAX.min(AHEAD_BYTES_MAX / page_bytes).max(1);
+        let mut ids = vec![id];
+        for next in (at + 1..branch.len()).map(|at| branch.child(at)) {
+            if next <= ids[ids.len() - 1] || next - id >= pages_max {
+                break;
+            }
+            ids.push(next);
+        }
+        if ids.len() == 1 {
+            return self.snapshot.page(id, self.wait);
+        }
+        self.ahead.pages = pager.pages_from_file(&ids, self.snapshot.pin.state.meta.high_water)?;
+        match self.ahead.pages.pop() {
+            Some((_, page)) => Ok(page),
+            None => self.snapshot.page(id, self.wait),
+        }
+    }
+
+    fn descend(&self, mut frames: Vec<Frame>, mut page: Page, toward: Toward) -> Result<Vec<Frame>, Error> {
         loop {
             let last = page.len().saturating_sub(1);
             let at = match toward {

@@ -130,6 +130,7 @@ impl Page {
         self.bytes.len()
     }
 
+    #[inline]
     pub(crate) fn key(&self, at: usize) -> &[u8] {
         let (pos, key_bytes, _) = self.bounds(at);
         &self.bytes[pos..pos + key_bytes]
@@ -168,6 +169,7 @@ impl Page {
     }
 
     /// Page number of a branch element.
+    #[inline]
     pub(crate) fn child(&self, at: usize) -> u64 {
         read_u64(&self.bytes, HEADER_BYTES + ELEMENT_BYTES * at + 8)
     }
@@ -195,6 +197,7 @@ impl Page {
     }
 
     /// Where an element's key lies in the bytes, and the sizes of key and value.
+    #[inline]
     fn bounds(&self, at: usize) -> (usize, usize, usize) {
         let element = HEADER_BYTES + ELEMENT_BYTES * at;
         let read = |offset| read_u32(&self.bytes, element + offset) as usize;
@@ -243,14 +246,17 @@ pub(crate) fn write_header(page: &mut [u8], id: u64, flags: u16, count: usize, o
     page[12..16].copy_from_slice(&overflow.to_le_bytes());
 }
 
+#[inline]
 pub(crate) fn read_u16(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes(bytes[at..at + 2].try_into().expect("two bytes"))
 }
 
+#[inline]
 pub(crate) fn read_u32(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
+#[inline]
 pub(crate) fn read_u64(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }

@@ -45,6 +45,31 @@ impl Pager {
         Page::parse(run, id, high_water).map_err(|what| self.corrupt(id, what))
     }
 
+    /// Several pages, ascending and near each other, by one read past the cache; the first one comes last. The list ends
+    /// before a page that is damaged or not wholly within the read: who asks for it alone learns what is wrong.
+    pub(crate) fn pages_from_file(&self, ids: &[u64], high_water: u64) -> Result<Vec<(u64, Page)>, Error> {
+        let (Some(first), Some(last)) = (ids.first(), ids.last()) else {
+            return Ok(Vec::new());
+        };
+        let mut window = vec![0; (last - first + 1) as usize * self.page_size];
+        self.read(&mut window, first * self.page_size as u64, Wait::Yes)?;
+        let window = Bytes::from(window);
+        let mut pages = Vec::with_capacity(ids.len());
+        for id in ids {
+            let from = (id - first) as usize * self.page_size;
+            let overflow = read_u32(&window[from..], 12) as usize;
+            let Some(run) = window.get(from..from + (overflow + 1) * self.page_size) else {
+                break;
+            };
+            match Page::parse(window.slice_ref(run), *id, high_water) {
+                Ok(page) => pages.push((*id, page)),
+                Err(_) => break,
+            }
+        }
+        pages.reverse();
+        Ok(pages)
+    }
+
     /// The bytes of a page with its overflow, not validated.
     pub(crate) fn run(&self, id: u64, high_water: u64, wait: Wait) -> Result<Bytes, Error> {
         if !(2..high_water).contains(&id) {

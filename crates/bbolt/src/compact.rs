@@ -37,3 +37,39 @@ pub fn compact(src: &Snapshot, dst: &Db) -> Result<(), Error> {
     dst.commit(&batch)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bytes::Bytes;
+    use disk::mem::MemDisk;
+
+    use super::*;
+    use crate::Options;
+
+    #[test]
+    fn sequence_numbers_survive_commits_and_the_copy() {
+        let disk = MemDisk::new().shared();
+        let open = |path| Db::open(&disk, Path::new(path), Options::default()).unwrap();
+        let db = open("/a");
+        let mut batch = Batch::new();
+        batch.create_bucket(b"b");
+        batch.set_sequence(b"b", 77);
+        db.commit(&batch).unwrap();
+        let mut batch = Batch::new();
+        for n in 0..2000u32 {
+            batch.put(
+                b"b",
+                Bytes::copy_from_slice(&n.to_be_bytes()),
+                Bytes::from_static(b"value"),
+            );
+        }
+        db.commit(&batch).unwrap();
+        let copy = open("/b");
+        compact(&db.snapshot(), &copy).unwrap();
+        for db in [&db, &copy] {
+            assert_eq!(db.snapshot().bucket(b"b", Wait::Yes).unwrap().unwrap().1, 77);
+        }
+    }
+}

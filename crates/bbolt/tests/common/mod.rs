@@ -21,18 +21,22 @@ pub fn key(n: u64) -> Vec<u8> {
 }
 
 pub fn dump(snapshot: &Snapshot) -> Model {
+    try_dump(snapshot).unwrap()
+}
+
+pub fn try_dump(snapshot: &Snapshot) -> Result<Model, bbolt::Error> {
     let mut model = Model::new();
-    for name in snapshot.buckets(Wait::Yes).unwrap() {
+    for name in snapshot.buckets(Wait::Yes)? {
         let mut rows = BTreeMap::new();
-        let mut cursor = snapshot.cursor(&name, Wait::Yes).unwrap();
-        let mut row = cursor.first().unwrap();
+        let mut cursor = snapshot.cursor(&name, Wait::Yes)?;
+        let mut row = cursor.first()?;
         while let Some((key, value)) = row {
             assert!(rows.insert(key.to_vec(), value.to_vec()).is_none());
-            row = cursor.next().unwrap();
+            row = cursor.next()?;
         }
         model.insert(name.to_vec(), rows);
     }
-    model
+    Ok(model)
 }
 
 pub fn assert_sound(db: &Db, context: &str) {

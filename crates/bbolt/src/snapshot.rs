@@ -205,16 +205,12 @@ struct Path<'a> {
 impl Path<'_> {
     /// To the leaf that would hold the key, which is not below any key before.
     fn advance(&mut self, key: &[u8]) -> Result<(), Error> {
-        // The lowest branch whose next child still begins above the key is the one to stay below of: look from
-        // the bottom, since most keys stay in their leaf.
+        // From the bottom, since most keys stay in their leaf: a branch whose next child begins above the key is
+        // left as it is; below one whose next child does not, the way is another.
         let mut keep = self.branches.len();
-        while keep > 0 {
-            let (page, at) = &self.branches[keep - 1];
-            if at + 1 < page.len() {
-                if *key < *page.key(at + 1) {
-                    break;
-                }
-                // The key is in a later child of this branch, or beyond it.
+        while let Some((page, at)) = keep.checked_sub(1).map(|level| &self.branches[level]) {
+            if at + 1 < page.len() && *key < *page.key(at + 1) {
+                break;
             }
             keep -= 1;
         }

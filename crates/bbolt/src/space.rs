@@ -66,7 +66,11 @@ impl PageSet {
 
     /// Adds a run; `false` if any of it was there.
     pub(crate) fn insert_run(&mut self, (id, length): Run) -> bool {
-        (id..id + length).fold(true, |fresh, id| self.insert(id) && fresh)
+        let mut fresh = true;
+        for id in id..id + length {
+            fresh &= self.insert(id);
+        }
+        fresh
     }
 
     /// The lowest run of `length` pages that ends at or below `ceiling`.

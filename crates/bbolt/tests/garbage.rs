@@ -1,6 +1,8 @@
 //! Damaged files: opening, reading, checking and writing end in an answer or an error, never in a panic, an endless
 //! walk or an allocation larger than the file.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::io;

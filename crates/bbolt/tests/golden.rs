@@ -1,6 +1,8 @@
 //! Files made by bbolt (see golden/make.go): we read what it wrote, stream what it streams, and go on
 //! from there.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::path::{Path, PathBuf};

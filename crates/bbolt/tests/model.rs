@@ -1,5 +1,7 @@
 //! Random batches against a plain map, on the real file system.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! Readers beside a writer, readers that refuse to wait, and readers of a device that fails.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::path::Path;

@@ -1,0 +1,251 @@
+//! A member run by turns in one thread, from one seed, on any disk: what a test does instead of
+//! threads, and what the simulator will grow from.
+#![allow(dead_code)]
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::clock::Instant;
+use api::error::Status;
+use api::etcdserverpb::{InternalRaftRequest, RequestHeader};
+use bytes::Bytes;
+use disk::Disk;
+use member::frontend::{AskApply, AskDecide, RequestIds, Tell};
+use member::{
+    Config, Error, Fatal, Job, Log, LogLine, Opened, Router, ToApply, ToCommitter, ToDecide, ToFront,
+    ToPersist,
+};
+use prost::Message;
+
+/// The queues between the stages.
+#[derive(Default)]
+pub struct Queues {
+    decide: RefCell<Vec<ToDecide>>,
+    persist: RefCell<Vec<ToPersist>>,
+    apply: RefCell<Vec<ToApply>>,
+    committer: RefCell<Vec<ToCommitter>>,
+    front: RefCell<Vec<ToFront>>,
+    jobs: RefCell<VecDeque<Job>>,
+    pub log: RefCell<Vec<LogLine>>,
+    pub fatal: RefCell<Option<Fatal>>,
+    pub stopped: RefCell<bool>,
+}
+
+impl Log for Queues {
+    fn log(&self, line: LogLine) {
+        self.log.borrow_mut().push(line);
+    }
+}
+
+impl Router for Queues {
+    fn to_decide(&self, message: ToDecide) {
+        self.decide.borrow_mut().push(message);
+    }
+    fn to_persist(&self, message: ToPersist) {
+        self.persist.borrow_mut().push(message);
+    }
+    fn to_apply(&self, message: ToApply) {
+        self.apply.borrow_mut().push(message);
+    }
+    fn to_committer(&self, message: ToCommitter) {
+        self.committer.borrow_mut().push(message);
+    }
+    fn to_front(&self, _front: usize, message: ToFront) {
+        self.front.borrow_mut().push(message);
+    }
+    fn job(&self, job: Job) {
+        self.jobs.borrow_mut().push_back(job);
+    }
+    fn fatal(&self, fatal: Fatal) {
+        self.fatal.borrow_mut().get_or_insert(fatal);
+    }
+    fn stopped(&self) {
+        *self.stopped.borrow_mut() = true;
+    }
+}
+
+/// A member and all that runs it.
+pub struct Driver {
+    pub member: Opened,
+    pub queues: Queues,
+    pub now: Instant,
+    pub answers: BTreeMap<u64, Result<Bytes, Status>>,
+    pub tells: Vec<Tell>,
+    ids: RequestIds,
+    tick: Duration,
+    ticked: Instant,
+    rng: fastrand::Rng,
+}
+
+impl Driver {
+    pub fn open(disk: &Arc<dyn Disk>, config: &Config, seed: u64) -> Result<Driver, Error> {
+        Driver::open_at(disk, config, seed, 1_700_000_000_000)
+    }
+
+    pub fn open_at(
+        disk: &Arc<dyn Disk>,
+        config: &Config,
+        seed: u64,
+        unix_ms: u64,
+    ) -> Result<Driver, Error> {
+        let queues = Queues::default();
+        let now = Instant::default();
+        let mut member = member::open(disk, config, now, unix_ms, seed, &queues)?;
+        member.start(now, &queues);
+        let front = &member.fronts[0].config;
+        let ids = RequestIds::new(front.member_id, front.start_unix_ms, front.slot, front.slots);
+        Ok(Driver {
+            member,
+            queues,
+            now,
+            answers: BTreeMap::new(),
+            tells: Vec::new(),
+            ids,
+            tick: config.tick,
+            ticked: now,
+            rng: fastrand::Rng::with_seed(seed),
+        })
+    }
+
+    /// Runs one stage, chosen by the seed among those that have something to do.
+    pub fn turn(&mut self) -> bool {
+        let queues = &self.queues;
+        let due = |wake: Option<Instant>| wake.is_some_and(|at| at <= self.now);
+        let ready = [
+            !queues.decide.borrow().is_empty(),
+            !queues.persist.borrow().is_empty() || due(self.member.persist.next_wake()),
+            !queues.apply.borrow().is_empty() || due(self.member.apply.next_wake()),
+            !queues.committer.borrow().is_empty(),
+            !queues.front.borrow().is_empty(),
+            !queues.jobs.borrow().is_empty(),
+        ];
+        let choices: Vec<usize> = (0..ready.len()).filter(|&stage| ready[stage]).collect();
+        let Some(&stage) = self.rng.choice(&choices) else {
+            return false;
+        };
+        match stage {
+            0 => {
+                let mut inputs = queues.decide.take();
+                self.member.decide.handle(&mut inputs, self.now, queues);
+            }
+            1 => {
+                let mut inputs = queues.persist.take();
+                self.member.persist.handle(&mut inputs, self.now, queues);
+            }
+            2 => {
+                let mut inputs = queues.apply.take();
+                self.member.apply.handle(&mut inputs, self.now, queues);
+            }
+            3 => {
+                let mut inputs = queues.committer.take();
+                self.member.committer.handle(&mut inputs, queues);
+            }
+            4 => self.take_front(),
+            _ => {
+                let job = queues.jobs.borrow_mut().pop_front();
+                if let Some(job) = job {
+                    job.run(queues);
+                }
+            }
+        }
+        true
+    }
+
+    fn take_front(&mut self) {
+        for message in self.queues.front.take() {
+            let ToFront::Tell(tells) = message else { continue };
+            for tell in tells {
+                match tell {
+                    Tell::Done { id, result } => {
+                        self.answers.insert(id, result);
+                    }
+                    tell => self.tells.push(tell),
+                }
+            }
+        }
+    }
+
+    /// Runs until nobody has anything to do at this moment, or the member broke.
+    pub fn settle(&mut self) {
+        let mut turns = 0;
+        while self.queues.fatal.borrow().is_none() && self.turn() {
+            turns += 1;
+            assert!(turns < 1_000_000, "the member never comes to rest");
+        }
+    }
+
+    /// Lets time pass, in ticks, and runs what is due.
+    pub fn advance(&mut self, span: Duration) {
+        let end = self.now + span;
+        self.settle();
+        while self.now < end && self.queues.fatal.borrow().is_none() {
+            self.now = (self.now + Duration::from_millis(10)).min(end);
+            if self.now - self.ticked >= self.tick {
+                self.ticked = self.now;
+                self.queues.to_decide(ToDecide::Tick);
+            }
+            self.settle();
+        }
+    }
+
+    /// Lets time pass until `done` or the member broke.
+    pub fn advance_until(&mut self, mut done: impl FnMut(&mut Driver) -> bool) -> bool {
+        for _ in 0..3000 {
+            self.settle();
+            if done(self) {
+                return true;
+            }
+            if self.queues.fatal.borrow().is_some() {
+                return false;
+            }
+            self.advance(Duration::from_millis(10));
+        }
+        panic!("it does not happen");
+    }
+
+    /// Runs until the member has elected itself and published its attributes.
+    pub fn until_ready(&mut self) -> bool {
+        self.advance_until(|driver| driver.member.shared.is_ready())
+    }
+
+    /// Puts a request on its way; the answer comes into `answers`.
+    pub fn propose(&mut self, mut request: InternalRaftRequest) -> u64 {
+        let id = self.ids.next_id();
+        request.header = Some(RequestHeader {
+            id,
+            ..RequestHeader::default()
+        });
+        let data = Bytes::from(request.encode_to_vec());
+        self.queues
+            .to_decide(ToDecide::Ask(vec![AskDecide::Propose { id, data }]));
+        id
+    }
+
+    pub fn ask(&mut self, ask: impl FnOnce(u64) -> AskApply) -> u64 {
+        let id = self.ids.next_id();
+        self.queues.to_apply(ToApply::Ask(vec![ask(id)]));
+        id
+    }
+
+    /// Sends a request and waits for its answer; `None` if the member broke before.
+    pub fn call(&mut self, request: InternalRaftRequest) -> Option<Result<Bytes, Status>> {
+        let id = self.propose(request);
+        self.advance_until(|driver| driver.answers.contains_key(&id));
+        self.answers.remove(&id)
+    }
+
+    /// The orderly stop.
+    pub fn stop(mut self) -> Vec<LogLine> {
+        self.queues.to_decide(ToDecide::Stop);
+        self.advance_until(|driver| *driver.queues.stopped.borrow());
+        assert_eq!(*self.queues.fatal.borrow(), None);
+        self.queues.log.take()
+    }
+
+    pub fn log_texts(&self) -> Vec<String> {
+        let log = self.queues.log.borrow();
+        log.iter().map(|line| line.msg.to_string()).collect()
+    }
+}

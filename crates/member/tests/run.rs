@@ -1,0 +1,141 @@
+//! A member of one voter: elects itself, persists, applies, answers, stops, starts again.
+
+mod driver;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::etcdserverpb::{
+    CompactionRequest, InternalRaftRequest, LeaseGrantRequest, PutRequest, PutResponse,
+};
+use disk::Disk;
+use disk::mem::MemDisk;
+use driver::Driver;
+use member::Config;
+use prost::Message;
+
+fn config() -> Config {
+    Config {
+        data_dir: PathBuf::from("/data"),
+        ..Config::default()
+    }
+}
+
+fn put(key: &str, value: &str) -> InternalRaftRequest {
+    InternalRaftRequest {
+        put: Some(PutRequest {
+            key: key.to_owned().into(),
+            value: value.to_owned().into(),
+            ..PutRequest::default()
+        }),
+        ..InternalRaftRequest::default()
+    }
+}
+
+fn revision(answer: Option<Result<bytes::Bytes, api::error::Status>>) -> i64 {
+    let bytes = answer.expect("an answer").expect("a good one");
+    let response = PutResponse::decode(bytes).expect("a put response");
+    response.header.expect("a header").revision
+}
+
+fn values(driver: &Driver, key: &str) -> Vec<String> {
+    let view = driver.member.views.load();
+    let options = mvcc::RangeOptions {
+        key: key.as_bytes(),
+        range_end: &[],
+        ..mvcc::RangeOptions::default()
+    };
+    let result = view.range(&options, mvcc::Wait::Yes).expect("readable");
+    let kvs = result.kvs.into_iter();
+    kvs.map(|kv| {
+        let kv = api::mvccpb::KeyValue::decode(kv).expect("a stored pair");
+        String::from_utf8_lossy(&kv.value).into_owned()
+    })
+    .collect()
+}
+
+#[test]
+fn a_member_starts_writes_stops_and_starts_again() {
+    let disk: Arc<dyn Disk> = MemDisk::new().shared();
+    let mut driver = Driver::open(&disk, &config(), 1).expect("a new member");
+    assert!(driver.until_ready());
+    assert_eq!(revision(driver.call(put("a", "1"))), 2);
+    assert_eq!(revision(driver.call(put("b", "2"))), 3);
+    driver.advance(Duration::from_secs(5));
+    let facts = driver.member.shared.facts();
+    assert_eq!(facts.cluster_version.map(|v| v.to_string()).as_deref(), Some("3.7.0"));
+    assert_eq!(facts.storage_version.map(|v| v.to_string()).as_deref(), Some("3.7.0"));
+    assert_eq!(facts.members.len(), 1);
+    assert_eq!(facts.members[0].id, 0x8e9e_05c5_2164_694d);
+    assert_eq!(facts.members[0].client_urls, ["http://localhost:2379"]);
+    assert!(driver.member.shared.pulse.read_index().is_some());
+    driver.stop();
+
+    for round in 0..3 {
+        let mut driver = Driver::open(&disk, &config(), 2).expect("the member");
+        assert_eq!(values(&driver, "a"), ["1"]);
+        assert!(driver.until_ready());
+        let expected = 4 + round;
+        assert_eq!(revision(driver.call(put("c", &round.to_string()))), expected);
+        assert_eq!(values(&driver, "c"), [round.to_string()]);
+        driver.stop();
+    }
+}
+
+#[test]
+fn what_was_answered_survives_a_kill() {
+    let disk = MemDisk::new();
+    let mut driver = Driver::open(&disk.shared(), &config(), 1).expect("a new member");
+    driver.until_ready();
+    for n in 0..50 {
+        assert_eq!(revision(driver.call(put("a", &n.to_string()))), 2 + n);
+    }
+    drop(driver);
+    let after = disk.crash(7, disk::mem::CrashMode::LoseUnsynced);
+    let mut driver = Driver::open(&after.shared(), &config(), 2).expect("the member");
+    driver.until_ready();
+    assert_eq!(values(&driver, "a"), ["49"]);
+    assert_eq!(revision(driver.call(put("b", "x"))), 52);
+}
+
+#[test]
+fn compaction_leases_and_snapshots_go_on_by_themselves() {
+    let disk = MemDisk::new();
+    let config = Config {
+        snapshot_count: 20,
+        ..config()
+    };
+    let mut driver = Driver::open(&disk.shared(), &config, 1).expect("a new member");
+    driver.until_ready();
+    let grant = InternalRaftRequest {
+        lease_grant: Some(LeaseGrantRequest { id: 7, ttl: 3 }),
+        ..InternalRaftRequest::default()
+    };
+    driver.call(grant).expect("an answer").expect("granted");
+    let mut with_lease = put("leased", "x");
+    with_lease.put.as_mut().expect("a put").lease = 7;
+    revision(driver.call(with_lease));
+    for n in 0..100 {
+        revision(driver.call(put("a", &n.to_string())));
+    }
+    let compact = InternalRaftRequest {
+        compaction: Some(CompactionRequest {
+            revision: 50,
+            physical: true,
+        }),
+        ..InternalRaftRequest::default()
+    };
+    driver.call(compact).expect("an answer").expect("compacted");
+    assert!(driver.log_texts().contains(&"finished scheduled compaction".to_owned()));
+    assert_eq!(values(&driver, "leased"), ["x"]);
+    driver.advance(Duration::from_secs(6));
+    assert_eq!(values(&driver, "leased"), Vec::<String>::new());
+    assert!(driver.log_texts().contains(&"saved snapshot to disk".to_owned()));
+    let names = disk.list(&config.snap_dir()).expect("a directory");
+    assert!(names.iter().any(|entry| entry.name.ends_with(".snap")), "{names:?}");
+    driver.stop();
+    let mut driver = Driver::open(&disk.shared(), &config, 1).expect("the member");
+    driver.until_ready();
+    assert_eq!(values(&driver, "a"), ["99"]);
+}

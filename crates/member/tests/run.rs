@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::etcdserverpb::{
-    CompactionRequest, InternalRaftRequest, LeaseGrantRequest, PutRequest, PutResponse,
-};
+use api::etcdserverpb::{CompactionRequest, InternalRaftRequest, LeaseGrantRequest, PutRequest, PutResponse};
 use disk::Disk;
 use disk::mem::MemDisk;
 use driver::Driver;
@@ -64,8 +62,14 @@ fn a_member_starts_writes_stops_and_starts_again() {
     assert_eq!(revision(driver.call(put("b", "2"))), 3);
     driver.advance(Duration::from_secs(5));
     let facts = driver.member.shared.facts();
-    assert_eq!(facts.cluster_version.map(|v| v.to_string()).as_deref(), Some("3.7.0"));
-    assert_eq!(facts.storage_version.map(|v| v.to_string()).as_deref(), Some("3.7.0"));
+    assert_eq!(
+        facts.cluster_version.map(|v| v.to_string()).as_deref(),
+        Some("3.7.0")
+    );
+    assert_eq!(
+        facts.storage_version.map(|v| v.to_string()).as_deref(),
+        Some("3.7.0")
+    );
     assert_eq!(facts.members.len(), 1);
     assert_eq!(facts.members[0].id, 0x8e9e_05c5_2164_694d);
     assert_eq!(facts.members[0].client_urls, ["http://localhost:2379"]);
@@ -127,13 +131,20 @@ fn compaction_leases_and_snapshots_go_on_by_themselves() {
         ..InternalRaftRequest::default()
     };
     driver.call(compact).expect("an answer").expect("compacted");
-    assert!(driver.log_texts().contains(&"finished scheduled compaction".to_owned()));
+    assert!(
+        driver
+            .log_texts()
+            .contains(&"finished scheduled compaction".to_owned())
+    );
     assert_eq!(values(&driver, "leased"), ["x"]);
     driver.advance(Duration::from_secs(6));
     assert_eq!(values(&driver, "leased"), Vec::<String>::new());
     assert!(driver.log_texts().contains(&"saved snapshot to disk".to_owned()));
     let names = disk.list(&config.snap_dir()).expect("a directory");
-    assert!(names.iter().any(|entry| entry.name.ends_with(".snap")), "{names:?}");
+    assert!(
+        names.iter().any(|entry| entry.name.ends_with(".snap")),
+        "{names:?}"
+    );
     driver.stop();
     let mut driver = Driver::open(&disk.shared(), &config, 1).expect("the member");
     driver.until_ready();

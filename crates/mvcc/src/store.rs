@@ -311,8 +311,14 @@ impl Store {
 
     /// Goes on with another file that holds the same as this one after its last commit: a defragmented copy. No job
     /// may be out. What is pending stays pending; published views keep the old file as long as they live.
-    pub fn replace_db(&mut self, _db: bbolt::Db) {
-        todo!()
+    pub fn replace_db(&mut self, db: bbolt::Db) {
+        assert!(
+            self.in_flight.is_none(),
+            "no commit is on its way to the old file"
+        );
+        self.snapshot = db.snapshot();
+        self.backend.committed(self.snapshot.clone());
+        self.db = db;
     }
 
     /// The file, for its sizes.

@@ -228,6 +228,9 @@ impl Apply {
         if self.failed {
             return None;
         }
+        if self.stopping {
+            return self.file.next_wake();
+        }
         let timers = [
             Some(self.monitor_at),
             Some(self.purge_at),

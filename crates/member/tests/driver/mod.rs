@@ -84,12 +84,7 @@ impl Driver {
         Driver::open_at(disk, config, seed, 1_700_000_000_000)
     }
 
-    pub fn open_at(
-        disk: &Arc<dyn Disk>,
-        config: &Config,
-        seed: u64,
-        unix_ms: u64,
-    ) -> Result<Driver, Error> {
+    pub fn open_at(disk: &Arc<dyn Disk>, config: &Config, seed: u64, unix_ms: u64) -> Result<Driver, Error> {
         let queues = Queues::default();
         let now = Instant::default();
         let mut member = member::open(disk, config, now, unix_ms, seed, &queues)?;

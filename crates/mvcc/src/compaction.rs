@@ -55,8 +55,9 @@ struct Work {
     keeps_hash: bool,
     /// The index from which the kept revisions are still to be taken.
     index: Option<KeyIndex>,
-    /// The kept revisions that are not yet passed, descending.
+    /// The kept revisions, ascending, and how many of them are passed.
     kept: Vec<Rev>,
+    passed: usize,
     hasher: KvHasher,
     /// Where to go on.
     from: Rev,
@@ -70,37 +71,40 @@ impl CompactionScan {
         let work = &mut self.work;
         if let Some(index) = work.index.take() {
             index.visit_kept(&[], work.at, usize::MAX, |rev, _| work.kept.push(rev));
-            work.kept.sort_unstable_by(|a, b| b.cmp(a));
+            work.kept.sort_unstable();
             work.hasher.keeps_any = !work.kept.is_empty();
         }
         let mut cursor = self.db.cursor(KEY.as_bytes(), Wait::Yes)?;
-        let mut rows = Vec::with_capacity(work.batch_rows);
         let mut next = cursor.seek(&work.from.to_bytes())?;
-        while let Some((key, value)) = next {
+        let (mut from, mut passed, mut rows) = (work.from, work.passed, 0);
+        let mut hasher = work.hasher.clone();
+        let mut deleted = Vec::new();
+        while let Some((key, value)) = next.take() {
             let at = RevKey::decode(&key)?;
             if at.rev.main > work.at {
                 break;
             }
-            rows.push((at, key, value));
-            next = if rows.len() < work.batch_rows {
-                cursor.next()?
-            } else {
-                None
-            };
-        }
-        for (at, key, value) in &rows {
-            while work.kept.last().is_some_and(|kept| *kept < at.rev) {
-                work.kept.pop();
-            }
-            let is_kept = work.kept.last() == Some(&at.rev);
+            passed += work.kept[passed..]
+                .iter()
+                .take_while(|kept| **kept < at.rev)
+                .count();
+            let is_kept = work.kept.get(passed) == Some(&at.rev);
             if !is_kept {
-                self.deleted.push(key.clone());
-                work.deleted += 1;
+                // A copy: the slice would keep its page in memory.
+                deleted.push(Bytes::copy_from_slice(&key));
             }
-            work.hasher.row(*at, is_kept, key, value);
-            work.from = Rev::new(at.rev.main, at.rev.sub + 1);
+            hasher.row(at, is_kept, &key, &value);
+            from = Rev::new(at.rev.main, at.rev.sub.saturating_add(1));
+            rows += 1;
+            if rows == work.batch_rows {
+                break;
+            }
+            next = cursor.next()?;
         }
-        work.finished = rows.len() < work.batch_rows;
+        (work.from, work.passed, work.hasher) = (from, passed, hasher);
+        work.deleted += deleted.len() as u64;
+        work.finished = rows < work.batch_rows;
+        self.deleted = deleted;
         Ok(())
     }
 }
@@ -169,6 +173,7 @@ impl Compactor {
                         keeps_hash,
                         index: Some(index.clone()),
                         kept: Vec::new(),
+                        passed: 0,
                         hasher: KvHasher::new(previous, at),
                         from: Rev::default(),
                         deleted: 0,

@@ -180,7 +180,7 @@ impl HashKv {
                 return Ok(Stage::Done(self.hasher.finish()));
             }
             self.row(at, &key, &value);
-            from = Rev::new(at.rev.main, at.rev.sub + 1);
+            from = Rev::new(at.rev.main, at.rev.sub.saturating_add(1));
             next = match cursor.next() {
                 Ok(next) => next,
                 // What is hashed so far stays hashed: go on from here.

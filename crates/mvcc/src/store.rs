@@ -299,6 +299,7 @@ impl Store {
                 self.backend.failed();
                 self.pending.ops += taken.pending.ops;
                 self.pending.bytes += taken.pending.bytes;
+                self.pending.urgent |= taken.pending.urgent;
                 Err(Error::Backend(error))
             }
         }

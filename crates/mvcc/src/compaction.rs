@@ -1,8 +1,8 @@
 //! Deleting what a compaction leaves behind, in bounded steps.
 //!
-//! A compaction goes through three phases: it waits until the file holds all revisions up to its own, and its schedule; it
-//! takes the old revisions out of the index, some keys a step; it scans the rows up to its revision, a batch a step, deletes
-//! those that the index does not keep, and hashes all. etcd: server/storage/mvcc/kvstore_compaction.go.
+//! A compaction goes through three phases: it takes the old revisions out of the index, some keys a step; it waits until
+//! its schedule is in the file; it scans the rows up to its revision, a batch a step, deletes those that the index does not
+//! keep, and hashes all. etcd: server/storage/mvcc/kvstore_compaction.go.
 
 use std::collections::VecDeque;
 
@@ -154,11 +154,21 @@ impl Compactor {
         matches!(self.state, State::Out)
     }
 
+    /// The newest revision that a compaction was scheduled for, ever.
+    pub(crate) fn scheduled(&self) -> Option<i64> {
+        self.marks.scheduled
+    }
+
     pub(crate) fn revisions(&self) -> VecDeque<i64> {
         self.queue.iter().map(|job| job.0).collect()
     }
 
-    pub(crate) fn next(&mut self, index: &mut KeyIndex, db: &Snapshot, committed: i64) -> CompactionNext {
+    pub(crate) fn next(
+        &mut self,
+        index: &mut KeyIndex,
+        db: &Snapshot,
+        durable_schedule: Option<i64>,
+    ) -> CompactionNext {
         let Some(&(at, previous, keeps_hash)) = self.queue.front() else {
             return CompactionNext::Idle;
         };
@@ -182,8 +192,8 @@ impl Compactor {
                 };
                 CompactionNext::Again
             }
-            // Rows that are only in memory cannot be scanned; and no row goes before the schedule is in the file.
-            State::Ready(work) if committed < at || work.from == Rev::default() && !is_scheduled(db, at) => {
+            // No row goes before the schedule is in the file; with it are all revisions that it is about.
+            State::Ready(work) if durable_schedule < Some(at) => {
                 self.state = State::Ready(work);
                 CompactionNext::Waits
             }
@@ -215,9 +225,4 @@ impl Compactor {
             deleted: work.deleted,
         })
     }
-}
-
-/// Whether the file says that this compaction, or a later one, is scheduled.
-fn is_scheduled(db: &Snapshot, at: i64) -> bool {
-    crate::schema::compactions(db).is_ok_and(|marks| marks.scheduled >= Some(at))
 }

@@ -55,6 +55,7 @@ pub struct Pending {
 struct InFlight {
     revision: i64,
     consistent: (u64, u64),
+    schedule: Option<i64>,
     pending: Pending,
 }
 
@@ -77,6 +78,8 @@ pub struct Store {
     pub(crate) pending: Pending,
     in_flight: Option<InFlight>,
     compactor: Compactor,
+    /// The newest compaction that the file knows of.
+    durable_schedule: Option<i64>,
     hashes: Arc<Vec<KeyValueHash>>,
     pub(crate) events: Vec<Event>,
     /// Where records are encoded, many to an allocation.
@@ -131,6 +134,7 @@ impl Store {
             pending: Pending::default(),
             in_flight: None,
             compactor: Compactor::new(compactions, options.compaction_batch),
+            durable_schedule: compactions.scheduled,
             hashes,
             events: Vec::new(),
             arena: BytesMut::new(),
@@ -270,9 +274,11 @@ impl Store {
             consistent,
             pending.ops,
         );
+        let schedule = self.compactor.scheduled();
         self.in_flight = Some(InFlight {
             revision,
             consistent,
+            schedule,
             pending,
         });
         Some(job)
@@ -290,6 +296,7 @@ impl Store {
             Ok(snapshot) => {
                 self.committed_revision = taken.revision;
                 self.committed_consistent = taken.consistent;
+                self.durable_schedule = taken.schedule;
                 self.backend.committed(snapshot.clone());
                 self.snapshot = snapshot;
                 self.recent.trim(taken.revision, self.options.recent_bytes_max);
@@ -348,7 +355,7 @@ impl Store {
     pub fn compaction_next(&mut self) -> CompactionNext {
         let next = self
             .compactor
-            .next(&mut self.index, &self.snapshot, self.committed_revision);
+            .next(&mut self.index, &self.snapshot, self.durable_schedule);
         if matches!(next, CompactionNext::Waits) && !self.compactor.is_scanning() {
             self.pending.urgent = true;
         }

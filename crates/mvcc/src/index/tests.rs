@@ -177,6 +177,20 @@ fn compare(index: &KeyIndex, naive: &Naive, random: &mut fastrand::Rng, oldest: 
             "kept for the hash at {at}"
         );
     }
+    for (key, naive) in &naive.0 {
+        let leaf = index.leaf_of(key);
+        let ours: Vec<Rev> = leaf
+            .revisions(leaf.find(key).unwrap())
+            .iter()
+            .map(|past| past.rev())
+            .collect();
+        let theirs: Vec<Rev> = naive
+            .0
+            .iter()
+            .flat_map(|generation| generation.revs.clone())
+            .collect();
+        assert_eq!(ours, theirs, "revisions of {key:?}");
+    }
     assert_eq!(range(index, b"", b"\0", newest), naive.range(b"", b"\0", newest));
     assert_eq!(index.len(), naive.range(b"", b"\0", newest).len() as u64);
 }

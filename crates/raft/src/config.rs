@@ -1,5 +1,6 @@
 //! Settings, and the state with which a member starts.
 
+use crate::core::NUMBER_MAX;
 use crate::error::{Error, Fatal};
 use crate::message::{ConfState, Entry, EntryKind, HardState, NONE};
 
@@ -140,8 +141,10 @@ impl Restored {
             }
             (index, term) = (entry.index, entry.term);
         }
-        if index > crate::core::NUMBER_MAX || term > crate::core::NUMBER_MAX {
-            return refuse(format!("entry {index} of term {term} is out of range"));
+        // Twice what is believed of a peer, since a log may have grown from there.
+        let term = term.max(self.hard_state.term);
+        if index.max(term) > NUMBER_MAX * 2 {
+            return refuse(format!("entry {index} or term {term} is out of range"));
         }
         if self.hard_state.commit > index {
             return refuse(format!(
@@ -154,9 +157,6 @@ impl Restored {
                 "applied {} is beyond the last entry {index}",
                 self.applied
             ));
-        }
-        if self.hard_state.term > crate::core::NUMBER_MAX {
-            return refuse(format!("term {} is out of range", self.hard_state.term));
         }
         Ok(())
     }

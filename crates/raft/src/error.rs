@@ -22,7 +22,7 @@ pub enum Dropped {
     Removed,
 }
 
-/// What this core cannot go on after. The member must stop; nothing was changed by the call that says so.
+/// What this core cannot go on after. The member must stop; its log and commit index are as before.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Fatal {
     /// The log or a snapshot holds a membership change of the second format, which no etcd writes.

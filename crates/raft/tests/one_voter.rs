@@ -4,7 +4,8 @@
 
 use bytes::Bytes;
 use raft::{
-    ConfChange, ConfState, Config, Entry, EntryKind, HardState, Output, Raft, ReadState, Restored, Role,
+    ConfChange, ConfChangeKind, ConfState, Config, Entry, EntryKind, Fatal, HardState, Output, Raft,
+    ReadState, Restored, Role,
 };
 
 fn lone(hard_state: HardState, entries: Vec<Entry>, applied: u64) -> Raft {
@@ -355,4 +356,55 @@ fn a_broken_log_is_refused() {
         ..entry(1, 1, "")
     };
     refuse(hard_state(1, 0), vec![joint], 0, "ConfChangeV2 at index 1");
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    let refuse = |change: fn(&mut Config), text: &str| {
+        let mut config = Config::new(1, 7);
+        change(&mut config);
+        let error = Raft::new(config, Restored::default()).unwrap_err();
+        assert!(error.to_string().contains(text), "{error}");
+    };
+    refuse(|config| config.id = 0, "id");
+    refuse(|config| config.heartbeat_ticks = 0, "heartbeat_ticks");
+    refuse(|config| config.election_ticks = 1, "election_ticks");
+    refuse(|config| config.election_ticks = u32::MAX, "too large");
+    refuse(|config| config.inflight_messages_max = 0, "inflight_messages_max");
+    refuse(|config| config.inflight_bytes_max = 1, "inflight_bytes_max");
+    refuse(|config| config.reads_max = 0, "reads_max");
+}
+
+#[test]
+fn the_last_voter_cannot_be_taken_away() {
+    let mut raft = lone(HardState::default(), Vec::new(), 0);
+    for kind in [ConfChangeKind::RemoveNode, ConfChangeKind::AddLearnerNode] {
+        let error = raft
+            .apply_conf_change(ConfChange { kind, node_id: 1 })
+            .unwrap_err();
+        assert_eq!(error, Fatal::LastVoter { id: 1 });
+        assert_eq!(raft.conf_state().voters, vec![1]);
+    }
+    let unknown = ConfChange {
+        kind: ConfChangeKind::RemoveNode,
+        node_id: 9,
+    };
+    assert_eq!(raft.apply_conf_change(unknown).unwrap().voters, vec![1]);
+}
+
+#[test]
+fn entries_weigh_what_they_weigh_in_protobuf() {
+    let check = |kind, term, index, data: usize, expected| {
+        let entry = Entry {
+            kind,
+            term,
+            index,
+            data: Bytes::from(vec![0; data]),
+        };
+        assert_eq!(entry.encoded_bytes(), expected);
+    };
+    check(EntryKind::Normal, 0, 0, 0, 0);
+    check(EntryKind::Normal, 1, 127, 0, 4);
+    check(EntryKind::ConfChange, 1, 128, 1, 2 + 2 + 3 + 3);
+    check(EntryKind::Normal, u64::MAX, 1, 200, 11 + 2 + 3 + 200);
 }

@@ -4,7 +4,7 @@
 //! When the faults stop, the cluster must serve again.
 //!
 //! `RAFT_SEEDS` (how many) and `RAFT_STEPS` make it longer, `RAFT_SEED` replays one.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod harness;
 
@@ -490,7 +490,8 @@ impl Cluster {
                     self.cut.insert((to, from));
                 }
             }
-            985..=989 => self.cut.clear(),
+            985..=988 => self.cut.clear(),
+            989 => self.split(),
             990..=992 => self.nodes.get_mut(&id).unwrap().raft().campaign(),
             993..=996 => self.report(),
             _ => self.stop_removed(),
@@ -502,6 +503,19 @@ impl Cluster {
                 self.poll(id);
             }
         }
+    }
+
+    /// Two halves that hear nothing of each other.
+    fn split(&mut self) {
+        let side = self.rng.u64(..);
+        for from in 1..self.next_id {
+            for to in 1..self.next_id {
+                if (side >> from) & 1 != (side >> to) & 1 {
+                    self.cut.insert((from, to));
+                }
+            }
+        }
+        self.history.saw("split");
     }
 
     fn propose(&mut self, id: u64) {

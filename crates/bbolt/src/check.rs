@@ -1,5 +1,6 @@
 //! The judge of a file: reads every page of a state and names all that breaks a rule of the format.
-//! Sources: bbolt tx_check.go; beyond it element bounds, equal depth and no empty leaf below a root. Never writes, never uses the cache.
+//! Sources: bbolt tx_check.go; beyond it element bounds, equal depth and no empty leaf below a root. Never
+//! writes, never uses the cache.
 
 use bytes::Bytes;
 
@@ -45,7 +46,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// `unreached` is what the writer believes to be free or to become free; without it (a file opened for reading
+    /// `unreached` is what the writer believes to be free or to become free; without it (a file opened for
+    /// reading
     /// only), the stored freelist is used, if there is one. `freelist` is the run of the stored list.
     pub(crate) fn run(mut self, unreached: Option<PageSet>, freelist: Option<Run>) -> Vec<Violation> {
         self.stored_meta();

@@ -29,7 +29,8 @@ const VALUE_BYTES_MAX: usize = (1 << 31) - 2;
 /// How a data file is opened.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Page size in bytes of a file that does not exist yet; 4,096 if not given. An existing file keeps its own.
+    /// Page size in bytes of a file that does not exist yet; 4,096 if not given. An existing file keeps its
+    /// own.
     pub page_size: Option<u32>,
     /// Bytes of pages kept in memory.
     pub cache_bytes_max: usize,
@@ -40,7 +41,8 @@ pub struct Options {
     /// Bytes by which the file grows at once (etcd: 16 MiB).
     pub growth_bytes: u64,
     /// Leaves the search for free pages in a file that has no stored freelist to a later call of
-    /// [`Db::find_free_pages`]; until then commits mostly append. Opening then costs the same for any size of file.
+    /// [`Db::find_free_pages`]; until then commits mostly append. Opening then costs the same for any size of
+    /// file.
     pub find_free_pages_later: bool,
 }
 
@@ -197,7 +199,8 @@ impl Db {
         }
     }
 
-    /// Walks the file for its free pages, if opened with `find_free_pages_later`. Any thread may do it; commits
+    /// Walks the file for its free pages, if opened with `find_free_pages_later`. Any thread may do it;
+    /// commits
     /// go on meanwhile. A second call does nothing.
     pub fn find_free_pages(&self) -> Result<(), Error> {
         let (snapshot, known) = {
@@ -244,7 +247,8 @@ impl Db {
         self.inner.pager.page_size as u32
     }
 
-    /// Reads every page and names what is wrong: all that `bbolt check` finds, and element bounds. Commits wait meanwhile.
+    /// Reads every page and names what is wrong: all that `bbolt check` finds, and element bounds. Commits
+    /// wait meanwhile.
     #[must_use]
     pub fn check(&self) -> Vec<Violation> {
         let writer = lock(&self.inner.writer);
@@ -349,6 +353,7 @@ impl Inner {
         let mut bytes_written = 0;
         for run in dirty {
             bytes_written += run.bytes.len() as u64;
+            // Nobody asks any more for a page that began there before; it only would take room.
             for id in run.id + 1..run.id + (run.bytes.len() / self.pager.page_size) as u64 {
                 self.pager.cache.remove(id);
             }

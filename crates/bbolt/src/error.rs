@@ -85,7 +85,8 @@ pub enum Error {
     /// A put into a bucket that neither exists nor is created by the same batch.
     #[error("there is no bucket {}", String::from_utf8_lossy(.0))]
     BucketMissing(Vec<u8>),
-    /// A bucket is where a key was meant, or a key where a bucket was meant, or a bucket holds buckets where only
+    /// A bucket is where a key was meant, or a key where a bucket was meant, or a bucket holds buckets where
+    /// only
     /// keys are supported (compacting copy).
     #[error("{} is not what the call needs: bucket and key were mixed up", String::from_utf8_lossy(.0))]
     Incompatible(Vec<u8>),

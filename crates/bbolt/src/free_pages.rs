@@ -1,4 +1,5 @@
-//! Finds the pages that a state reaches, level by level, in the order of the file. Reads past the cache, and of
+//! Finds the pages that a state reaches, level by level, in the order of the file. Reads past the cache, and
+//! of
 //! leaves only what says where their buckets and their overflow are.
 
 use bytes::Bytes;
@@ -107,7 +108,8 @@ impl Walk<'_> {
     }
 }
 
-/// Whether a leaf surely holds keys alone, as nearly all do; element headers that lie in its overflow are not seen here.
+/// Whether a leaf surely holds keys alone, as nearly all do; element headers that lie in its overflow are not
+/// seen here.
 fn has_no_bucket(first: &[u8]) -> bool {
     let count = usize::from(read_u16(first, 10));
     HEADER_BYTES + ELEMENT_BYTES * count <= first.len()

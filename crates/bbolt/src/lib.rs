@@ -13,15 +13,19 @@
 //! # Which page may be used again, and the rules for moving pages
 //! A page that commit T took out of the tree is free for commit T+1 and later as soon as no [`Snapshot`]
 //! exists whose state reaches it, that is one with `born <= txid < T`, where `born` is the commit
-//! that wrote the page (0 if that was before the file was opened). Allocation takes the lowest run of free pages that is long
+//! that wrote the page (0 if that was before the file was opened). Allocation takes the lowest run of free
+//! pages that is long
 //! enough, and grows the high-water mark only if there is none below the ceiling it was given.
 //! An online defrag is therefore an ordinary commit that rewrites, in key order, pages above a target: its
-//! allocations carry the target as ceiling, so that no page moves up, and it stops when there is no room left below. Once nothing above
-//! the target is in use, commit T lowers the high-water mark, and the file is cut after commit T+1, so that both metas stay within it.
+//! allocations carry the target as ceiling, so that no page moves up, and it stops when there is no room left
+//! below. Once nothing above
+//! the target is in use, commit T lowers the high-water mark, and the file is cut after commit T+1, so that
+//! both metas stay within it.
 //!
 //! # Trust
 //! A page is validated once, when it is read: type, own number, element bounds, key order, page
-//! numbers below the high-water mark. Garbage is [`Error::Corrupt`], never a panic and never an allocation larger than the file.
+//! numbers below the high-water mark. Garbage is [`Error::Corrupt`], never a panic and never an allocation
+//! larger than the file.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

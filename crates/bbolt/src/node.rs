@@ -11,7 +11,8 @@ use crate::page::{
 const APPEND_FILL_TENTHS: usize = 9;
 /// Otherwise a content is cut into equal parts of about this many quarters of a page.
 const SPLIT_FILL_QUARTERS: usize = 3;
-/// Elements larger than a page share a run with others if that saves pages, up to this many; longer runs would
+/// Elements larger than a page share a run with others if that saves pages, up to this many; longer runs
+/// would
 /// be rewritten as a whole for every change of a neighbour.
 const SHARED_RUN_PAGES_MAX: usize = 4;
 

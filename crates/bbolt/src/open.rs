@@ -101,7 +101,8 @@ fn make_if_fresh(disk: &dyn Disk, file: &dyn File, path: &Path, page_size: u32) 
     disk::sync_parent(disk, path)
 }
 
-/// The valid meta with the higher txid, and the page size. bbolt db.go getPageSize: the first page says it; if
+/// The valid meta with the higher txid, and the page size. bbolt db.go getPageSize: the first page says it;
+/// if
 /// that one is bad, the second one is looked for where each page size would put it.
 fn choose_meta(file: &dyn File, path: &Path, file_bytes: u64) -> Result<(u32, Meta), Error> {
     let read = |offset: u64| -> Result<Result<Meta, &'static str>, Error> {

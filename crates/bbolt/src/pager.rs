@@ -45,8 +45,10 @@ impl Pager {
         Page::parse(run, id, high_water).map_err(|what| self.corrupt(id, what))
     }
 
-    /// Several pages, ascending and near each other, by one read past the cache; the first one comes last. The list ends
-    /// before a page that is damaged or not wholly within the read: who asks for it alone learns what is wrong.
+    /// Several pages, ascending and near each other, by one read past the cache; the first one comes last.
+    /// The list ends
+    /// before a page that is damaged or not wholly within the read: who asks for it alone learns what is
+    /// wrong.
     pub(crate) fn pages_from_file(&self, ids: &[u64], high_water: u64) -> Result<Vec<(u64, Page)>, Error> {
         let (Some(first), Some(last)) = (ids.first(), ids.last()) else {
             return Ok(Vec::new());

@@ -40,7 +40,8 @@ impl Snapshot {
             .map(|at| leaf.value_shared(at)))
     }
 
-    /// Looks up many ascending keys in one walk and calls `found` with the position of each key that is there, in
+    /// Looks up many ascending keys in one walk and calls `found` with the position of each key that is
+    /// there, in
     /// the order of the keys. On an error it may have been called for some.
     pub fn get_many<K: AsRef<[u8]>>(
         &self,
@@ -205,7 +206,8 @@ struct Path<'a> {
 impl Path<'_> {
     /// To the leaf that would hold the key, which is not below any key before.
     fn advance(&mut self, key: &[u8]) -> Result<(), Error> {
-        // From the bottom, since most keys stay in their leaf: a branch whose next child begins above the key is
+        // From the bottom, since most keys stay in their leaf: a branch whose next child begins above the key
+        // is
         // left as it is; below one whose next child does not, the way is another.
         let mut keep = self.branches.len();
         while let Some((page, at)) = keep.checked_sub(1).map(|level| &self.branches[level]) {

@@ -152,7 +152,8 @@ impl Space {
         self.free.insert(id);
     }
 
-    /// Starts the commit after `current`: what no reader reaches any more becomes free. `pins` are the states that readers hold, ascending.
+    /// Starts the commit after `current`: what no reader reaches any more becomes free. `pins` are the states
+    /// that readers hold, ascending.
     pub(crate) fn begin(&mut self, current: u64, pins: &[u64]) {
         let reaches = |freed: u64, born: u64| {
             let at = pins.partition_point(|pin| *pin < born);

@@ -191,7 +191,8 @@ impl Edit<'_> {
         }
     }
 
-    /// Drops empty pieces and merges underfull ones with a neighbour under the same parent, left before right.
+    /// Drops empty pieces and merges underfull ones with a neighbour under the same parent, left before
+    /// right.
     fn balance(&mut self, parent: u64, pieces: Vec<Piece>) -> Result<Vec<Piece>, Error> {
         let mut out: Vec<Piece> = Vec::with_capacity(pieces.len());
         for piece in pieces {

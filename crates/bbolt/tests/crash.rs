@@ -1,4 +1,5 @@
-//! Commits on the disk in memory, cut at every step, with unsynced writes lost, torn or kept in any subset: what
+//! Commits on the disk in memory, cut at every step, with unsynced writes lost, torn or kept in any subset:
+//! what
 //! is found is the last acknowledged commit or the one under way, whole.
 
 #![allow(clippy::unwrap_used)]

@@ -1,4 +1,5 @@
-//! Damaged files: opening, reading, checking and writing end in an answer or an error, never in a panic, an endless
+//! Damaged files: opening, reading, checking and writing end in an answer or an error, never in a panic, an
+//! endless
 //! walk or an allocation larger than the file.
 
 #![allow(clippy::unwrap_used)]
@@ -239,7 +240,8 @@ fn wrong_turns() {
             }
             for target in 2..(bytes.len() / page_size) as u64 {
                 turns += 1;
-                // A turn to a page that was freed, and is still a whole page with fitting keys, cannot be told from the truth.
+                // A turn to a page that was freed, and is still a whole page with fitting keys, cannot be
+                // told from the truth.
                 found_wrong += u64::from(turn(target, false));
                 turn(target, true);
             }

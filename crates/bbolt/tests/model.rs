@@ -217,7 +217,7 @@ fn usual_pages() {
             seed,
             Shape {
                 page_size: 4096,
-                commits: 40,
+                commits: 25,
                 writes_max: 600,
                 keys: 6000,
                 value_bytes_max: 100,
@@ -279,4 +279,134 @@ fn a_copy_holds_the_same_in_fewer_pages() {
     assert_eq!(dump(&copy.snapshot()), model);
     assert!(copy.size() < db.size(), "{} {}", copy.size(), db.size());
     let _: &Db = &copy;
+}
+
+/// What compaction leaves behind takes few pages, whether it deletes neighbours together or scattered keys.
+#[test]
+fn deletes_give_pages_back() {
+    const ROWS: u64 = 20_000;
+    for stride in [1, 997] {
+        let dir = tempfile::tempdir().unwrap();
+        let db = open(
+            &dir.path().join("db"),
+            Options {
+                sync: false,
+                ..Options::default()
+            },
+        );
+        let mut batch = Batch::new();
+        batch.create_bucket(b"key");
+        for n in 0..ROWS {
+            batch.put(b"key", Bytes::from(common::key(n)), Bytes::from(vec![1; 300]));
+        }
+        db.commit(&batch).unwrap();
+        let full = db.size_in_use();
+        // Ten rows or eleven fill nine tenths of a page.
+        assert!(full < ROWS / 10 * 4096 * 102 / 100, "{full}");
+        let gone: Vec<u64> = (0..ROWS)
+            .map(|n| n * stride % ROWS)
+            .filter(|n| n % 100 != 0)
+            .collect();
+        for part in gone.chunks(1000) {
+            let mut batch = Batch::new();
+            for n in part {
+                batch.delete(b"key", Bytes::from(common::key(*n)));
+            }
+            db.commit(&batch).unwrap();
+        }
+        common::assert_sound(&db, "after all deletes");
+        db.commit(&batch_of_one()).unwrap();
+        assert!(
+            db.size_in_use() * 20 < full,
+            "stride {stride}: {} of {full}",
+            db.size_in_use()
+        );
+        assert_eq!(dump(&db.snapshot())[&b"key"[..]].len() as u64, ROWS / 100 + 1);
+    }
+}
+
+/// Frees what the commit before gave back.
+fn batch_of_one() -> Batch {
+    let mut batch = Batch::new();
+    batch.put(b"key", Bytes::from_static(b"one more"), Bytes::new());
+    batch
+}
+
+/// While one reader stays, commits reuse the pages of the states that no reader holds.
+#[test]
+fn one_long_reader_does_not_make_the_file_grow_without_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(
+        &dir.path().join("db"),
+        Options {
+            sync: false,
+            ..Options::default()
+        },
+    );
+    let mut batch = Batch::new();
+    batch.create_bucket(b"key");
+    for n in 0..500 {
+        batch.put(b"key", Bytes::from(common::key(n)), Bytes::from(vec![1; 300]));
+    }
+    db.commit(&batch).unwrap();
+    let held = db.snapshot();
+    let before = dump(&held);
+    let mut size = 0;
+    for round in 0..300 {
+        let mut batch = Batch::new();
+        batch.put(
+            b"key",
+            Bytes::from(common::key(round % 10)),
+            Bytes::from(vec![2; 300]),
+        );
+        db.commit(&batch).unwrap();
+        if round == 20 {
+            size = db.size();
+        }
+    }
+    assert_eq!(db.size(), size);
+    assert!(dump(&held) == before);
+    common::assert_sound(&db, "with a reader");
+}
+
+/// The search for free pages does not give away pages that commits since the opening freed and a reader still
+/// reaches.
+#[test]
+fn free_pages_found_later_leave_readers_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let small = Options {
+        growth_bytes: 1 << 16,
+        cache_bytes_max: 0,
+        sync: false,
+        ..Options::default()
+    };
+    let put_all = |db: &Db, value: u8| {
+        let mut batch = Batch::new();
+        batch.create_bucket(b"key");
+        for n in 0..300 {
+            batch.put(b"key", Bytes::from(common::key(n)), Bytes::from(vec![value; 200]));
+        }
+        db.commit(&batch).unwrap();
+    };
+    let db = open(&path, small.clone());
+    (0..3).for_each(|value| put_all(&db, value));
+    let size = db.size();
+    drop(db);
+    let db = open(
+        &path,
+        Options {
+            find_free_pages_later: true,
+            ..small
+        },
+    );
+    let held = db.snapshot();
+    let before = dump(&held);
+    put_all(&db, 3);
+    assert!(db.size() > size, "nothing is known to be free yet");
+    db.find_free_pages().unwrap();
+    assert!(db.size_in_use() < db.size());
+    put_all(&db, 4);
+    assert!(dump(&held) == before);
+    common::assert_sound(&db, "at the end");
 }

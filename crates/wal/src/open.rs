@@ -11,6 +11,7 @@ use crate::error::{At, poisoned};
 use crate::names::segments_from;
 use crate::scan::{Located, Records, Tail};
 use crate::wal::Segment;
+use crate::wire::LENGTH_BYTES;
 use crate::{Entry, Error, HardState, Mark, Record, Wal};
 
 /// How much of a segment is held in memory while it is copied or searched for what is not zero.
@@ -71,7 +72,10 @@ impl Wal {
         } else {
             // Behind a zero length may lie whole records of a write whose beginning was lost: they
             // must not come back when records before them are written anew (etcd: ZeroToEnd).
-            wal.tail_soiled = !zero_from(&wal.tail().file, &tail_path, offset)?;
+            // Nor may the file end within a length field.
+            let file = &wal.tail().file;
+            let len = file.len().at("read the length of", &tail_path)?;
+            wal.tail_soiled = len % LENGTH_BYTES != 0 || !zero_from(file, &tail_path, offset)?;
             wal.clean_tail()?;
         }
         if offset == 0 {

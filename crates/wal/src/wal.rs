@@ -10,7 +10,7 @@ use disk::{Disk, File, Lock, Open};
 use crate::error::{At, poisoned};
 use crate::names::{SegmentName, exists};
 use crate::spare::{Spare, SpareJob};
-use crate::wire::Encoder;
+use crate::wire::{Encoder, LENGTH_BYTES};
 use crate::{Entry, Error, HardState, Mark, SEGMENT_BYTES};
 
 /// How large the buffer for encoded records may stay between two saves.
@@ -187,11 +187,10 @@ impl Wal {
             return Ok(false);
         }
         // A newer state makes the one held back superfluous: the last one counts.
-        let before = state.is_none() && self.state_held_back;
-        let held_back = self.state;
+        let before = (state.is_none() && self.state_held_back).then_some(self.state);
         self.encode(|encoder| {
-            if before {
-                encoder.state(&held_back);
+            if let Some(state) = &before {
+                encoder.state(state);
             }
             for entry in entries {
                 encoder.entry(entry);
@@ -244,8 +243,14 @@ impl Wal {
         if mark.index > 0 && mark.conf_state.is_none() {
             return Err(Error::MarkIncomplete { index: mark.index });
         }
-        self.write_held_back()?;
-        self.encode(|encoder| encoder.mark(mark))?;
+        let before = self.state_held_back.then_some(self.state);
+        self.encode(|encoder| {
+            if let Some(state) = &before {
+                encoder.state(state);
+            }
+            encoder.mark(mark);
+        })?;
+        self.state_held_back = false;
         self.last_index = self.last_index.max(mark.index);
         self.sync()
     }
@@ -452,7 +457,7 @@ impl Wal {
         let (path, file) = (tail.path.clone(), tail.file.clone());
         let len = file.len().at("read the length of", &path)?;
         file.set_len(self.offset).at("shorten", &path)?;
-        match file.allocate(len) {
+        match file.allocate(len - len % LENGTH_BYTES) {
             Ok(()) => {}
             // A segment may be shorter than it was; it grows as it is written.
             Err(error) if full(&error) => {}

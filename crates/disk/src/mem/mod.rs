@@ -189,6 +189,13 @@ impl MemDisk {
         self.state().trace = Some(Vec::new());
     }
 
+    /// Writes a line of the test's own between the steps.
+    pub fn note(&self, text: &str) {
+        if let Some(trace) = &mut self.state().trace {
+            trace.push(format!("# {text}"));
+        }
+    }
+
     /// The steps since `start_trace`, one line each: number, operation, path or file, sizes.
     pub fn trace(&self) -> Vec<String> {
         self.state().trace.clone().unwrap_or_default()

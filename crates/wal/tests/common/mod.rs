@@ -1,6 +1,8 @@
 //! What the tests of the log share.
 #![allow(dead_code)] // Not every test file uses all of it.
 
+pub mod story;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

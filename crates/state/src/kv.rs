@@ -44,7 +44,8 @@ pub(crate) fn check_put(
         return Err(Stop::Refused(error::LEASE_NOT_FOUND));
     }
     let needed = put.ignore_value || put.ignore_lease;
-    if !needed && !(put.prev_kv && answered) {
+    let shown = put.prev_kv && answered;
+    if !(needed || shown) {
         return Ok(None);
     }
     let previous = reader.get(&put.key, reader.revision(), Wait::Yes)?;

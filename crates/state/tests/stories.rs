@@ -3,6 +3,8 @@
 //! A line is a command; `?` before it means that nobody waits for the answer. `rows BUCKET` prints
 //! what is stored, `restart` opens the machine anew. What comes out is a line for each command.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use api::etcdserverpb::{self as pb, AlarmType, InternalRaftRequest as Request};

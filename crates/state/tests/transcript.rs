@@ -1,6 +1,8 @@
 //! What a real etcd answered to random requests, and what we answer: byte for byte the same, ids
 //! and term included. The golden file says which; `golden/gen` made it.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use api::error::from_message;

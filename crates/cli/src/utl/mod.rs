@@ -11,7 +11,7 @@ use mvcc::schema;
 use serde_json::json;
 
 use crate::flags::{Command, Flag, Kind, Line, Parsed, Tool, flag};
-use crate::text::{bytes, quote};
+use crate::text::bytes;
 use crate::{EXIT_BAD_FEATURE, EXIT_ERROR, Failure, json, table};
 
 const RELEASE: api::version::Version = api::version::Line::V3_7.release();
@@ -157,7 +157,7 @@ fn status(parsed: &Parsed) -> Result<(), Failure> {
             ("Revision", found.revision.to_string()),
             ("Keys", found.keys.to_string()),
             ("Size", size.to_string()),
-            ("Version", quote(version.as_bytes())),
+            ("Version", version.clone()),
         ],
         &json!({
             "hash": found.hash,

@@ -7,7 +7,8 @@ use crate::page::{BucketRoot, Page};
 use crate::snapshot::{Snapshot, Wait};
 use crate::tree::DEPTH_MAX;
 
-/// Walks a bucket's keys in order. Keys and values are slices of cached pages. After an error it
+/// Walks a bucket's keys in order. Keys and values are slices of pages, which stay in memory as long as one
+/// of their slices does (in long walks, with their neighbours up to 64 KiB): copy what is kept for long. After an error it
 /// stands where it stood; after the end, too (so that `prev` gives the last but one).
 pub struct Cursor {
     snapshot: Snapshot,
@@ -33,7 +34,7 @@ struct Ahead {
 const AHEAD_AFTER_LEAVES: u32 = 2;
 /// At most so many pages are read at once, at most so many bytes.
 const AHEAD_PAGES_MAX: u64 = 64;
-const AHEAD_BYTES_MAX: u64 = 256 << 10;
+const AHEAD_BYTES_MAX: u64 = 64 << 10;
 
 #[derive(Clone)]
 struct Frame {

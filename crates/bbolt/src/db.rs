@@ -199,9 +199,9 @@ impl Db {
         }
     }
 
-    /// Walks the file for its free pages, if opened with `find_free_pages_later`. Any thread may do it;
-    /// commits
-    /// go on meanwhile. A second call does nothing.
+    /// Walks the file for its free pages, if opened with `find_free_pages_later`. Any thread may do it; commits go
+    /// on meanwhile. A second call does nothing. [`Error::Corrupt`] means that the tree is damaged: stop, as an
+    /// opening without `find_free_pages_later` would have.
     pub fn find_free_pages(&self) -> Result<(), Error> {
         let (snapshot, known) = {
             let writer = lock(&self.inner.writer);

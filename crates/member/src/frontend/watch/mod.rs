@@ -9,8 +9,6 @@
 mod catch_up;
 mod index;
 mod stream;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -410,6 +408,12 @@ impl Hub {
             }
         }
         (frames, more)
+    }
+
+    /// Bytes queued for a stream.
+    #[cfg(test)]
+    pub(super) fn queued_bytes(&self, token: Token) -> usize {
+        self.streams[&token].queued_bytes()
     }
 
     /// The streams that have something to send since the last call.

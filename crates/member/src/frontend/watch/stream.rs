@@ -85,6 +85,11 @@ impl WatchStream {
         self.queued_bytes < QUEUE_BYTES_LOW
     }
 
+    #[cfg(test)]
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

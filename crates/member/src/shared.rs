@@ -2,7 +2,7 @@
 //! Written by the stages, read by all; never blocks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use api::etcdserverpb::AlarmType;
 use api::version::{Line, Version};
@@ -164,10 +164,14 @@ impl Shared {
     pub fn want_views(&self, front: usize, wanted: bool) {
         if let Some(flag) = self.wants_views.get(front) {
             flag.store(wanted, Ordering::SeqCst);
+            // Not to be moved behind the load of the view: the other half is in `wants_views`.
+            fence(Ordering::SeqCst);
         }
     }
 
     pub(crate) fn wants_views(&self, front: usize) -> bool {
+        // The view was exchanged before, and that must not be moved behind this.
+        fence(Ordering::SeqCst);
         self.wants_views[front].load(Ordering::SeqCst)
     }
 

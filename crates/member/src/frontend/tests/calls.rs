@@ -1,7 +1,7 @@
 //! Calls: how they wait, what they are answered, when they are given up.
 
-use api::etcdserverpb as pb;
 use api::error;
+use api::etcdserverpb as pb;
 
 use super::*;
 
@@ -91,7 +91,15 @@ fn calls_are_given_up_when_their_time_is_over() {
     rig.shared.pulse.set_read_gate(false);
     rig.call(3, Method::Range, &get("k"));
     rig.call_with(4, Method::Range, &get("k"), context);
-    rig.call_with(5, Method::Compact, &pb::CompactionRequest { revision: 1, physical: true }, Context::default());
+    rig.call_with(
+        5,
+        Method::Compact,
+        &pb::CompactionRequest {
+            revision: 1,
+            physical: true,
+        },
+        Context::default(),
+    );
     rig.pass(second);
     assert_eq!(rig.reply(2), Some(Err(error::TIMEOUT)));
     let gone = Status::new(Code::DeadlineExceeded, "context deadline exceeded");
@@ -164,16 +172,38 @@ fn reads_that_gather_share_one_question() {
         rig.call(token, Method::Range, &get("k"));
     }
     assert!(questions(&mut rig).is_empty(), "one question at a time");
-    rig.front.handle(Tell::ReadIndex { id: first[0], index: rig.index }, rig.now);
+    rig.front.handle(
+        Tell::ReadIndex {
+            id: first[0],
+            index: rig.index,
+        },
+        rig.now,
+    );
     rig.drain();
     assert!(rig.reply(1).is_some());
-    assert_eq!(rig.reply(2), None, "an answer does not serve reads that came after its question");
+    assert_eq!(
+        rig.reply(2),
+        None,
+        "an answer does not serve reads that came after its question"
+    );
     let second = questions(&mut rig);
     // A late answer to the first question is not one to the second.
-    rig.front.handle(Tell::ReadIndex { id: first[0], index: rig.index }, rig.now);
+    rig.front.handle(
+        Tell::ReadIndex {
+            id: first[0],
+            index: rig.index,
+        },
+        rig.now,
+    );
     rig.drain();
     assert_eq!(rig.reply(2), None);
-    rig.front.handle(Tell::ReadIndex { id: second[0], index: rig.index }, rig.now);
+    rig.front.handle(
+        Tell::ReadIndex {
+            id: second[0],
+            index: rig.index,
+        },
+        rig.now,
+    );
     rig.drain();
     for token in 2..10 {
         assert!(rig.reply(token).is_some(), "{token}");
@@ -189,7 +219,8 @@ fn an_unanswered_question_is_asked_again_under_a_new_id() {
     let ids = questions(&mut rig);
     assert_eq!(ids.len(), 3);
     assert!(ids[0] != ids[1] && ids[1] != ids[2]);
-    rig.front.handle(Tell::ReadIndex { id: ids[0], index: 0 }, rig.now);
+    rig.front
+        .handle(Tell::ReadIndex { id: ids[0], index: 0 }, rig.now);
     rig.drain();
     assert!(rig.reply(1).is_some(), "any of them came after the read");
     // When this member comes to be alone, it need not ask.
@@ -275,7 +306,10 @@ fn a_txn_that_only_reads_is_not_proposed() {
         (compare("x", "", Equal, Version, TargetUnion::Version(0)), true),
         (compare("x", "", Greater, Mod, TargetUnion::ModRevision(0)), false),
         (compare("a", "", Equal, Version, TargetUnion::Version(2)), true),
-        (compare("a", "", Equal, Create, TargetUnion::CreateRevision(2)), true),
+        (
+            compare("a", "", Equal, Create, TargetUnion::CreateRevision(2)),
+            true,
+        ),
         (compare("a", "", Equal, Mod, TargetUnion::ModRevision(3)), true),
         (compare("a", "", Equal, Lease, TargetUnion::Lease(0)), true),
         (compare("a", "", Equal, Mod, TargetUnion::Version(3)), false),
@@ -314,17 +348,37 @@ fn a_full_member_raises_the_alarm_each_time() {
         (1, rig.call(1, Method::Put, &bad_put)),
         (2, rig.call(2, Method::LeaseGrant, &lease)),
     ] {
-        assert_eq!(outcome, Outcome::Pending, "{token}: space comes before all other checks");
+        assert_eq!(
+            outcome,
+            Outcome::Pending,
+            "{token}: space comes before all other checks"
+        );
     }
     for (token, (id, proposed)) in (1..).zip(proposals(&mut rig)) {
         let alarm = proposed.alarm.unwrap();
         assert_eq!((alarm.action, alarm.member_id, alarm.alarm), (1, MEMBER, 1));
-        rig.front.handle(Tell::Done { id, result: Ok(Bytes::new()) }, rig.now);
+        rig.front.handle(
+            Tell::Done {
+                id,
+                result: Ok(Bytes::new()),
+            },
+            rig.now,
+        );
         rig.drain();
         assert_eq!(rig.reply(token), Some(Err(error::NO_SPACE)));
     }
-    rig.call(3, Method::DeleteRange, &pb::DeleteRangeRequest { key: "k".into(), ..Default::default() });
-    assert!(proposals(&mut rig)[0].1.delete_range.is_some(), "a delete needs no space");
+    rig.call(
+        3,
+        Method::DeleteRange,
+        &pb::DeleteRangeRequest {
+            key: "k".into(),
+            ..Default::default()
+        },
+    );
+    assert!(
+        proposals(&mut rig)[0].1.delete_range.is_some(),
+        "a delete needs no space"
+    );
 }
 
 #[test]
@@ -349,7 +403,9 @@ fn a_learner_serves_little_and_a_leader_may_be_required() {
     serializable.serializable = true;
     decode::<pb::RangeResponse>(rig.call(1, Method::Range, &serializable));
     assert!(decode::<pb::StatusResponse>(rig.call(1, Method::Status, &pb::StatusRequest {})).is_learner);
-    let watch = rig.front.stream_open(Token(9), Method::Watch, Context::default(), rig.now);
+    let watch = rig
+        .front
+        .stream_open(Token(9), Method::Watch, Context::default(), rig.now);
     assert_eq!(watch, Err(error::NOT_SUPPORTED_FOR_LEARNER));
     rig.shared.pulse.set_learner(false);
     rig.shared.pulse.set_leader(3, 0);
@@ -369,7 +425,10 @@ fn status_shows_what_the_line_knows() {
         rig.commit();
         rig.shared.pulse.set_leader(2, 0);
         rig.shared.set_facts(Facts {
-            alarms: vec![crate::Alarm { member_id: 5, kind: 1 }],
+            alarms: vec![crate::Alarm {
+                member_id: 5,
+                kind: 1,
+            }],
             ..facts()
         });
         let status: pb::StatusResponse = decode(rig.call(1, Method::Status, &pb::StatusRequest {}));
@@ -398,7 +457,12 @@ fn leases_are_asked_of_the_apply_stage() {
     rig.call(2, Method::LeaseTimeToLive, &request);
     rig.call(3, Method::LeaseLeases, &pb::LeaseLeasesRequest {});
     let mut ids = rig.asked_apply().into_iter().map(|ask| match ask {
-        AskApply::TimeToLive { id, lease: 7, keys: true } | AskApply::Leases { id } => id,
+        AskApply::TimeToLive {
+            id,
+            lease: 7,
+            keys: true,
+        }
+        | AskApply::Leases { id } => id,
         other => panic!("{other:?}"),
     });
     let info = LeaseInfo {
@@ -406,13 +470,22 @@ fn leases_are_asked_of_the_apply_stage() {
         granted_seconds: 60,
         keys: vec!["k".into()],
     };
-    let tell = |result| Tell::Lease { id: ids.next().unwrap(), result };
+    let tell = |result| Tell::Lease {
+        id: ids.next().unwrap(),
+        result,
+    };
     let tells = [Ok(Some(info)), Ok(None)].map(tell);
     let last = ids.next().unwrap();
     for tell in tells {
         rig.front.handle(tell, rig.now);
     }
-    rig.front.handle(Tell::Leases { id: last, leases: vec![7, 8] }, rig.now);
+    rig.front.handle(
+        Tell::Leases {
+            id: last,
+            leases: vec![7, 8],
+        },
+        rig.now,
+    );
     rig.drain();
     let found = pb::LeaseTimeToLiveResponse::decode(rig.reply(1).unwrap().unwrap()).unwrap();
     assert_eq!((found.ttl, found.granted_ttl, found.keys.len()), (-1, 60, 1));
@@ -439,17 +512,29 @@ fn a_lease_without_an_id_gets_one() {
 fn hashes_are_made_in_the_pool_step_by_step() {
     let mut rig = Rig::new();
     rig.put("foo", "bar");
-    assert_eq!(rig.call(1, Method::HashKv, &pb::HashKvRequest { revision: 0 }), Outcome::Pending);
+    assert_eq!(
+        rig.call(1, Method::HashKv, &pb::HashKvRequest { revision: 0 }),
+        Outcome::Pending
+    );
     let response = pb::HashKvResponse::decode(rig.reply(1).unwrap().unwrap()).unwrap();
     // The value that Go etcd computes for a store with this one put.
-    assert_eq!((response.hash, response.compact_revision, response.hash_revision), (3_305_255_506, -1, 2));
+    assert_eq!(
+        (response.hash, response.compact_revision, response.hash_revision),
+        (3_305_255_506, -1, 2)
+    );
     rig.call(2, Method::Hash, &pb::HashRequest {});
     let [AskApply::Pin { id }] = rig.asked_apply()[..] else {
         panic!();
     };
     rig.commit();
     let snapshot = rig.views.load().db.clone();
-    rig.front.handle(Tell::Pinned { id, result: Ok(snapshot) }, rig.now);
+    rig.front.handle(
+        Tell::Pinned {
+            id,
+            result: Ok(snapshot),
+        },
+        rig.now,
+    );
     rig.drain();
     let response = pb::HashResponse::decode(rig.reply(2).unwrap().unwrap()).unwrap();
     assert_ne!(response.hash, 0);
@@ -465,11 +550,20 @@ fn a_downgrade_is_checked_against_what_the_log_says() {
     };
     let valid: pb::DowngradeResponse = decode_any(&mut rig, 1, &request(0, "3.6"));
     assert_eq!(valid.version, "3.7");
-    assert_eq!(rig.call(2, Method::Downgrade, &request(1, "3.6.5")), Outcome::Pending);
+    assert_eq!(
+        rig.call(2, Method::Downgrade, &request(1, "3.6.5")),
+        Outcome::Pending
+    );
     let (id, proposed) = proposals(&mut rig).remove(0);
     let set = proposed.downgrade_info_set.unwrap();
     assert_eq!((set.enabled, set.ver.as_str()), (true, "3.6.0"));
-    rig.front.handle(Tell::Done { id, result: Ok(Bytes::new()) }, rig.now);
+    rig.front.handle(
+        Tell::Done {
+            id,
+            result: Ok(Bytes::new()),
+        },
+        rig.now,
+    );
     rig.drain();
     let entered = pb::DowngradeResponse::decode(rig.reply(2).unwrap().unwrap()).unwrap();
     assert_eq!(entered.version, "3.7");
@@ -477,8 +571,10 @@ fn a_downgrade_is_checked_against_what_the_log_says() {
         downgrade_target: Some(Version::new(3, 6, 0)),
         ..facts()
     });
-    rig.call(3, Method::Downgrade, &request(1, "3.6"));
-    assert_eq!(rig.reply(3), Some(Err(error::DOWNGRADE_IN_PROCESS)));
+    assert_eq!(
+        rig.call(3, Method::Downgrade, &request(1, "3.6")),
+        Outcome::Done(Err(error::DOWNGRADE_IN_PROCESS))
+    );
     rig.call(4, Method::Downgrade, &request(2, ""));
     let (_, proposed) = proposals(&mut rig).remove(0);
     assert!(!proposed.downgrade_info_set.unwrap().enabled);
@@ -500,5 +596,8 @@ fn a_stopped_member_refuses_who_waits_and_who_comes() {
     rig.drain();
     assert_eq!(rig.reply(1), Some(Err(error::STOPPED)));
     assert_eq!(rig.receive::<WatchResponse>(2).1, Some(Err(error::STOPPED)));
-    assert_eq!(rig.call(3, Method::Put, &put("k", "v")), Outcome::Done(Err(error::STOPPED)));
+    assert_eq!(
+        rig.call(3, Method::Put, &put("k", "v")),
+        Outcome::Done(Err(error::STOPPED))
+    );
 }

@@ -73,7 +73,10 @@ fn refusals_are_those_of_etcd() {
         checked += 1;
         refused += usize::from(got.is_err());
     }
-    assert!(checked > 110 && refused > 60, "{checked} rows, {refused} refusals");
+    assert!(
+        checked > 110 && refused > 60,
+        "{checked} rows, {refused} refusals"
+    );
 }
 
 #[test]
@@ -107,8 +110,7 @@ fn watch_answers_are_those_of_etcd() {
             }),
             ["compact", revision] => rig.compact(revision.parse().unwrap()),
             ["ask", hex] => {
-                rig.front
-                    .stream_message(Token(token), unhex(hex).into(), rig.now);
+                rig.front.stream_message(Token(token), unhex(hex).into(), rig.now);
                 rig.settle();
             }
             _ => panic!("{line}"),
@@ -119,7 +121,11 @@ fn watch_answers_are_those_of_etcd() {
 
 /// What came is what etcd sent, and nothing more.
 fn check_received(rig: &mut Rig, token: u64, expected: &mut Vec<Bytes>) {
-    let got: Vec<WatchResponse> = if token == 0 { Vec::new() } else { rig.responses(token) };
+    let got: Vec<WatchResponse> = if token == 0 {
+        Vec::new()
+    } else {
+        rig.responses(token)
+    };
     let expected: Vec<WatchResponse> = std::mem::take(expected)
         .into_iter()
         .map(|bytes| WatchResponse::decode(bytes).unwrap())

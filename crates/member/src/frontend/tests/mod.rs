@@ -97,7 +97,8 @@ impl Rig {
             ..StoreOptions::default()
         };
         let (store, views) = Store::open(db, options).unwrap();
-        let shared = Arc::new(Shared::new(config.line, (0, MEMBER), 1, 0, facts()));
+        let shared = Arc::new(Shared::new(config.line, (0, MEMBER), 1, 0));
+        shared.set_facts(facts());
         shared.pulse.set_leader(2, MEMBER);
         shared.pulse.set_read_gate(true);
         Rig {
@@ -232,9 +233,7 @@ impl Rig {
         context: Context,
     ) -> Outcome {
         let message = Bytes::from(request.encode_to_vec());
-        let outcome = self
-            .front
-            .call(Token(token), method, message, context, self.now);
+        let outcome = self.front.call(Token(token), method, message, context, self.now);
         self.drain();
         outcome
     }
@@ -295,7 +294,10 @@ impl Rig {
     }
 
     /// Everything that a stream has, and its end.
-    pub(super) fn receive<M: Message + Default>(&mut self, token: u64) -> (Vec<M>, Option<Result<(), Status>>) {
+    pub(super) fn receive<M: Message + Default>(
+        &mut self,
+        token: u64,
+    ) -> (Vec<M>, Option<Result<(), Status>>) {
         let mut messages = Vec::new();
         loop {
             self.settle();

@@ -17,7 +17,14 @@ fn a_range_stream_gives_everything_once_and_the_count_at_the_end() {
     });
     let mut token = 0;
     for cold in [false, true] {
-        for (limit, keys, more) in [(0, 500, false), (7, 7, true), (10, 10, true), (499, 499, true), (500, 500, false), (-1, 500, false)] {
+        for (limit, keys, more) in [
+            (0, 500, false),
+            (7, 7, true),
+            (10, 10, true),
+            (499, 499, true),
+            (500, 500, false),
+            (-1, 500, false),
+        ] {
             token += 1;
             rig.commit();
             rig.disk.set_cold(cold);
@@ -95,7 +102,10 @@ fn older_lines_have_no_range_stream() {
             .stream_open(Token(1), Method::RangeStream, Context::default(), rig.now)
             .unwrap_err();
         assert_eq!(refused.code, Code::Unimplemented);
-        assert_eq!(refused.message, "unknown method RangeStream for service etcdserverpb.KV");
+        assert_eq!(
+            refused.message,
+            "unknown method RangeStream for service etcdserverpb.KV"
+        );
     }
 }
 
@@ -112,7 +122,13 @@ fn a_snapshot_is_the_file_and_its_hash() {
     };
     rig.commit();
     let pinned = rig.views.load().db.clone();
-    rig.front.handle(Tell::Pinned { id, result: Ok(pinned.clone()) }, rig.now);
+    rig.front.handle(
+        Tell::Pinned {
+            id,
+            result: Ok(pinned.clone()),
+        },
+        rig.now,
+    );
     rig.hold_jobs = true;
     rig.drain();
     rig.put("later", "is not in it");
@@ -169,7 +185,10 @@ fn renewals_are_answered_in_the_order_of_the_requests() {
     rig.open(2, Method::LeaseKeepAlive);
     rig.send(2, &pb::LeaseKeepAliveRequest { id: 1 });
     rig.pass(Duration::from_secs(8));
-    assert_eq!(rig.receive::<pb::LeaseKeepAliveResponse>(2).1, Some(Err(error::TIMEOUT)));
+    assert_eq!(
+        rig.receive::<pb::LeaseKeepAliveResponse>(2).1,
+        Some(Err(error::TIMEOUT))
+    );
 }
 
 #[test]
@@ -207,7 +226,9 @@ fn streams_that_require_a_leader_end_without_one() {
         require_leader: true,
         ..Context::default()
     };
-    rig.front.stream_open(Token(1), Method::Watch, context, rig.now).unwrap();
+    rig.front
+        .stream_open(Token(1), Method::Watch, context, rig.now)
+        .unwrap();
     rig.open(2, Method::Watch);
     rig.shared.pulse.set_leader(3, 0);
     rig.pass(Duration::from_millis(2900));
@@ -238,17 +259,29 @@ fn progress_is_reported_when_nothing_else_was() {
     });
     rig.watch(1, notify.clone());
     rig.watch(1, everything(WatchCreateRequest::default()));
-    rig.watch(1, WatchCreateRequest { start_revision: 50, ..notify });
+    rig.watch(
+        1,
+        WatchCreateRequest {
+            start_revision: 50,
+            ..notify
+        },
+    );
     assert_eq!(rig.responses(1).len(), 3);
     let interval = Duration::from_secs(661);
     rig.pass(interval);
     let seen = rig.responses(1);
     assert_eq!(seen.len(), 1, "the one that asked for it and has begun");
-    assert_eq!((seen[0].watch_id, seen[0].header.as_ref().unwrap().revision), (0, 2));
+    assert_eq!(
+        (seen[0].watch_id, seen[0].header.as_ref().unwrap().revision),
+        (0, 2)
+    );
     rig.put("k", "2");
     rig.pass(interval);
     let seen = rig.responses(1);
-    assert!(seen.iter().all(|r| r.events.len() == 1) && seen.len() == 2, "events say enough");
+    assert!(
+        seen.iter().all(|r| r.events.len() == 1) && seen.len() == 2,
+        "events say enough"
+    );
     rig.pass(interval);
     assert_eq!(rig.responses(1)[0].header.as_ref().unwrap().revision, 3);
 }
@@ -274,7 +307,11 @@ fn progress_never_overtakes_events() {
         if let Some(event) = response.events.last() {
             seen = event.kv.as_ref().unwrap().mod_revision;
         } else if response.watch_id == -1 {
-            assert!(header.revision <= seen, "{} reported, {seen} seen", header.revision);
+            assert!(
+                header.revision <= seen,
+                "{} reported, {seen} seen",
+                header.revision
+            );
             reports += 1;
         }
     }
@@ -325,7 +362,10 @@ fn a_watcher_starved_past_a_compaction_is_cancelled() {
         .iter()
         .flat_map(|r| r.events.iter().map(|e| e.kv.as_ref().unwrap().mod_revision))
         .collect();
-    assert!(seen.len() < 8 && seen.iter().zip(2..).all(|(a, b)| *a == b), "{seen:?}");
+    assert!(
+        seen.len() < 8 && seen.iter().zip(2..).all(|(a, b)| *a == b),
+        "{seen:?}"
+    );
     let last = responses.last().unwrap();
     assert!(last.canceled);
     assert_eq!(last.compact_revision, 9);
@@ -338,8 +378,20 @@ fn watchers_survive_a_store_that_jumps() {
     let mut rig = Rig::new();
     rig.open(1, Method::Watch);
     rig.watch(1, everything(WatchCreateRequest::default()));
-    rig.watch(1, everything(WatchCreateRequest { start_revision: 6, ..Default::default() }));
-    rig.watch(1, everything(WatchCreateRequest { start_revision: 9, ..Default::default() }));
+    rig.watch(
+        1,
+        everything(WatchCreateRequest {
+            start_revision: 6,
+            ..Default::default()
+        }),
+    );
+    rig.watch(
+        1,
+        everything(WatchCreateRequest {
+            start_revision: 9,
+            ..Default::default()
+        }),
+    );
     rig.put("k", "2");
     assert_eq!(rig.responses(1).len(), 4);
     // Revisions 3 to 6 come without events, as the state of another member would.
@@ -355,7 +407,10 @@ fn watchers_survive_a_store_that_jumps() {
     }
     let mut seen = std::collections::BTreeMap::<i64, Vec<i64>>::new();
     for response in rig.responses(1) {
-        let revisions = response.events.iter().map(|e| e.kv.as_ref().unwrap().mod_revision);
+        let revisions = response
+            .events
+            .iter()
+            .map(|e| e.kv.as_ref().unwrap().mod_revision);
         seen.entry(response.watch_id).or_default().extend(revisions);
     }
     assert_eq!(seen[&0], (3..11).collect::<Vec<_>>());
@@ -374,7 +429,8 @@ fn from_now_on_is_after_what_could_be_read() {
     });
     let published = rig.store.publish();
     rig.watch(1, everything(WatchCreateRequest::default()));
-    rig.front.published(&published.view, Some(&published.events), rig.now);
+    rig.front
+        .published(&published.view, Some(&published.events), rig.now);
     let events: Vec<(i64, usize)> = rig
         .responses(1)
         .iter()
@@ -396,7 +452,12 @@ fn an_event_is_encoded_once_for_all_who_see_it() {
     let parts: Vec<Bytes> = (1..4)
         .map(|token| {
             let poll = rig.front.stream_poll(Token(token), usize::MAX, rig.now);
-            poll.frames[0].parts.iter().max_by_key(|part| part.len()).unwrap().clone()
+            poll.frames[0]
+                .parts
+                .iter()
+                .max_by_key(|part| part.len())
+                .unwrap()
+                .clone()
         })
         .collect();
     assert!(parts[0].len() > 50_000);
@@ -407,7 +468,13 @@ fn an_event_is_encoded_once_for_all_who_see_it() {
 fn fragments_are_asked_for() {
     let mut rig = Rig::new();
     rig.open(1, Method::Watch);
-    rig.watch(1, everything(WatchCreateRequest { fragment: true, ..Default::default() }));
+    rig.watch(
+        1,
+        everything(WatchCreateRequest {
+            fragment: true,
+            ..Default::default()
+        }),
+    );
     rig.watch(1, everything(WatchCreateRequest::default()));
     rig.responses(1);
     rig.apply(|txn| {
@@ -429,7 +496,13 @@ fn closing_a_stream_leaves_nothing_behind() {
     rig.put("k", "v");
     rig.open(1, Method::Watch);
     for start in [0, 1, 100] {
-        rig.watch(1, everything(WatchCreateRequest { start_revision: start, ..Default::default() }));
+        rig.watch(
+            1,
+            everything(WatchCreateRequest {
+                start_revision: start,
+                ..Default::default()
+            }),
+        );
     }
     assert!(rig.shared.wants_views(0));
     rig.front.stream_close(Token(1));
@@ -437,5 +510,9 @@ fn closing_a_stream_leaves_nothing_behind() {
     assert!(!rig.shared.wants_views(0));
     assert_eq!(rig.front.next_tick(), None);
     rig.put("k", "v");
-    assert!(rig.outputs.iter().all(|output| matches!(output, Output::Wake(Token(1)))));
+    assert!(
+        rig.outputs
+            .iter()
+            .all(|output| matches!(output, Output::Wake(Token(1))))
+    );
 }

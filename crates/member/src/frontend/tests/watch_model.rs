@@ -54,7 +54,10 @@ impl Client {
             .iter()
             .filter(|change| self.wants(change) && change.revision <= up_to)
             .collect();
-        assert!(self.received.len() <= expected.len() || !exactly, "{what}: too much");
+        assert!(
+            self.received.len() <= expected.len() || !exactly,
+            "{what}: too much"
+        );
         if exactly {
             assert_eq!(self.received.len(), expected.len(), "{what}");
         }
@@ -90,9 +93,15 @@ impl Client {
             if let (Some(last), false) = (self.received.last(), self.fragments) {
                 let first = response.events[0].kv.as_ref().unwrap().mod_revision;
                 let last = last.kv.as_ref().unwrap().mod_revision;
-                assert!(first > last, "{what}: revision {first} is split, or late after {last}");
+                assert!(
+                    first > last,
+                    "{what}: revision {first} is split, or late after {last}"
+                );
             }
-            assert!(!response.fragment || self.create.fragment, "{what}: a fragment unasked");
+            assert!(
+                !response.fragment || self.create.fragment,
+                "{what}: a fragment unasked"
+            );
             self.fragments = response.fragment;
             self.received.extend(response.events);
         }
@@ -106,6 +115,7 @@ struct Run {
     clients: Vec<Client>,
     streams: Vec<u64>,
     next_token: u64,
+    next_watch: i64,
     seed: u64,
 }
 
@@ -125,6 +135,7 @@ impl Run {
             clients: Vec::new(),
             streams: Vec::new(),
             next_token: 1,
+            next_watch: 1,
             seed,
         }
     }
@@ -147,7 +158,11 @@ impl Run {
             kv: Some(kv),
             prev_kv: None,
         };
-        self.model.changes.push(Change { revision, event, prev });
+        self.model.changes.push(Change {
+            revision,
+            event,
+            prev,
+        });
     }
 
     /// A transaction of puts and deletes of different keys.
@@ -230,9 +245,10 @@ impl Run {
             progress_notify: self.rng.bool(),
             filters: (0..2).filter(|_| self.rng.u8(0..4) == 0).collect(),
             prev_kv: self.rng.bool(),
-            watch_id: self.clients.len() as i64 + 1,
+            watch_id: self.next_watch,
             fragment: self.rng.bool(),
         };
+        self.next_watch += 1;
         self.rig.watch(token, create.clone());
         self.clients.push(Client {
             token,
@@ -263,7 +279,8 @@ impl Run {
             let response = WatchResponse::decode(Bytes::from(frame.parts.concat())).unwrap();
             for client in self.clients.iter_mut().filter(|c| c.token == token) {
                 let for_all = response.watch_id == -1;
-                if response.watch_id == client.watch_id || (for_all && client.from.is_some() && !client.gone) {
+                if response.watch_id == client.watch_id || (for_all && client.from.is_some() && !client.gone)
+                {
                     let what = format!("seed {} watch {}", self.seed, client.watch_id);
                     client.take(response.clone(), &self.model, &what);
                 }
@@ -291,7 +308,7 @@ impl Run {
             }
             28 => self.ask(RequestUnion::ProgressRequest(WatchProgressRequest {})),
             29 => {
-                let watch_id = self.rng.i64(0..self.clients.len() as i64 + 2);
+                let watch_id = self.rng.i64(0..self.next_watch + 1);
                 self.ask(RequestUnion::CancelRequest(WatchCancelRequest { watch_id }));
             }
             30 if self.model.revision > 5 => {
@@ -345,7 +362,10 @@ impl Run {
             if let Some(cancelled) = &client.cancelled {
                 let at = cancelled.compact_revision;
                 assert!(at <= self.model.compacted, "{what}");
-                let last = client.received.last().map_or(0, |e| e.kv.as_ref().unwrap().mod_revision);
+                let last = client
+                    .received
+                    .last()
+                    .map_or(0, |e| e.kv.as_ref().unwrap().mod_revision);
                 assert!(last < at, "{what}: cancelled for {at} after {last}");
             }
         }
@@ -367,5 +387,8 @@ fn every_watcher_receives_its_part_of_the_history() {
         jobs += run.rig.jobs_run;
     }
     // The runs must have met what they are about.
-    assert!(events > 1000 && cancelled > 10 && jobs > 10, "{events} events, {cancelled} cancelled, {jobs} jobs");
+    assert!(
+        events > 1000 && cancelled > 10 && jobs > 10,
+        "{events} events, {cancelled} cancelled, {jobs} jobs"
+    );
 }

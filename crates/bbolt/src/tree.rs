@@ -331,3 +331,40 @@ fn empty_leaf() -> Page {
     crate::page::write_header(&mut bytes, 0, crate::page::LEAF, 0, 0);
     Page::trusted(Bytes::from(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use disk::mem::MemDisk;
+
+    use super::*;
+    use crate::{Batch, Db, Options};
+
+    /// bbolt bucket.go inlineable: 16 bytes of page header, 16 of element header, key and value
+    /// take at most a quarter of a page.
+    #[test]
+    fn a_bucket_lives_in_its_element_up_to_a_quarter_of_a_page() {
+        for page_size in [1024, 4096, 65536] {
+            let options = Options {
+                page_size: Some(page_size),
+                ..Options::default()
+            };
+            let db = Db::open(&MemDisk::new().shared(), Path::new("/db"), options).unwrap();
+            let room = page_size as usize / 4 - 16 - 16 - 1;
+            for (value_bytes, inline) in [(room, true), (room + 1, false), (room, true), (0, true)] {
+                let mut batch = Batch::new();
+                batch.create_bucket(b"b");
+                batch.put(b"b", Bytes::from_static(b"k"), Bytes::from(vec![1; value_bytes]));
+                db.commit(&batch).unwrap();
+                let (root, _) = db.snapshot().bucket(b"b", Wait::Yes).unwrap().unwrap();
+                assert_eq!(
+                    matches!(root, BucketRoot::Inline(_)),
+                    inline,
+                    "{page_size} {value_bytes}"
+                );
+                assert!(db.check().is_empty());
+            }
+        }
+    }
+}

@@ -54,6 +54,11 @@ impl View {
         self.index.len()
     }
 
+    /// Bytes that the index takes, long histories not counted.
+    pub fn index_bytes(&self) -> usize {
+        self.index.heap_bytes()
+    }
+
     /// Answers a range request; see [`Reader::range`].
     pub fn range(&self, options: &RangeOptions<'_>, wait: Wait) -> Result<RangeResult, Error> {
         self.reader().range(options, wait)

@@ -97,6 +97,8 @@ pub struct Config {
     pub unsafe_no_fsync: bool,
     /// Bytes of pages of the data file kept in memory.
     pub page_cache_bytes_max: usize,
+    /// The size at which a log segment ends: etcd's, but for tests and the simulator.
+    pub segment_bytes: u64,
     /// How many front threads there will be.
     pub fronts: usize,
 }
@@ -185,6 +187,7 @@ impl Default for Config {
             watch_progress_interval: Duration::from_secs(600),
             unsafe_no_fsync: false,
             page_cache_bytes_max: 64 << 20,
+            segment_bytes: wal::SEGMENT_BYTES,
             fronts: 1,
         }
     }

@@ -19,6 +19,9 @@ use crate::shared::Shared;
 /// How often writing is tried again while the disk is full.
 const FULL_RETRY: Duration = Duration::from_millis(500);
 
+/// How long the log does without a spare segment after one could not be made.
+const SPARE_RETRY: Duration = Duration::from_secs(1);
+
 /// The log stage.
 pub struct Persist {
     disk: Arc<dyn Disk>,
@@ -31,6 +34,8 @@ pub struct Persist {
     refused: VecDeque<Unsaved>,
     /// When to try again; `Some` while the disk is full.
     retry_at: Option<Instant>,
+    /// Not before this moment is the making of a spare segment tried again.
+    spare_at: Instant,
     /// The number of the last write that was appended and waits for the sync.
     unsynced: Option<u64>,
 }
@@ -50,6 +55,7 @@ impl Persist {
             wal: Some(wal),
             refused: VecDeque::new(),
             retry_at: None,
+            spare_at: Instant::default(),
             unsynced: None,
         }
     }
@@ -67,7 +73,7 @@ impl Persist {
                     self.sync(router);
                     self.save_snapshot(&file, router);
                 }
-                ToPersist::Spare(done) => self.take_spare(done, router),
+                ToPersist::Spare(done) => self.take_spare(done, now, router),
                 ToPersist::Stop => {
                     self.sync(router);
                     self.stop(router);
@@ -75,7 +81,7 @@ impl Persist {
             }
         }
         self.sync(router);
-        self.grow(router);
+        self.grow(now, router);
     }
 
     /// When `handle` must be called although nothing came in.
@@ -144,7 +150,7 @@ impl Persist {
     }
 
     /// Begins a new segment when this one is full, and has the one after it made in good time.
-    fn grow(&mut self, router: &dyn Router) {
+    fn grow(&mut self, now: Instant, router: &dyn Router) {
         let Some(wal) = &mut self.wal else { return };
         match wal.cut_if_full() {
             Ok(false) => {}
@@ -155,6 +161,9 @@ impl Persist {
                 .log(LogLine::warn("failed to begin a new WAL segment").with("error", error.to_string())),
         }
         let Some(wal) = &mut self.wal else { return };
+        if now < self.spare_at {
+            return;
+        }
         if let Some(job) = wal.spare_job() {
             router.job(Job::new(JobKind::Spare, move |router: &dyn Router| {
                 router.to_persist(ToPersist::Spare(SpareMade(SpareJob::run(job))));
@@ -162,12 +171,16 @@ impl Persist {
         }
     }
 
-    fn take_spare(&mut self, made: SpareMade, router: &dyn Router) {
+    fn take_spare(&mut self, made: SpareMade, now: Instant, router: &dyn Router) {
         let Some(wal) = &mut self.wal else { return };
         match made.0 {
             Ok(spare) => wal.put_spare(spare),
-            Err(error) => router
-                .log(LogLine::warn("failed to preallocate a WAL segment").with("error", error.to_string())),
+            Err(error) => {
+                self.spare_at = now + SPARE_RETRY;
+                router.log(
+                    LogLine::warn("failed to preallocate a WAL segment").with("error", error.to_string()),
+                );
+            }
         }
     }
 

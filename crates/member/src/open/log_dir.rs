@@ -140,9 +140,7 @@ pub(super) fn create(
         Some(&hard_state),
         &entries,
     )?;
-    if config.unsafe_no_fsync {
-        wal.set_unsafe_no_sync();
-    }
+    set_up(&mut wal, config);
     log.log(
         LogLine::info("starting local member")
             .with("local-member-id", format!("{:x}", new.member.id))
@@ -177,9 +175,7 @@ pub(super) fn open(
     check_before_writing(&**disk, config, &mark, stored)?;
     let known = read_known(&**disk, config, db, &mark)?;
     let (mut wal, recovered) = Wal::open(disk, &dir, &mark)?;
-    if config.unsafe_no_fsync {
-        wal.set_unsafe_no_sync();
-    }
+    set_up(&mut wal, config);
     if let Some(copy) = &recovered.repaired {
         log.log(
             LogLine::warn("repaired WAL: its end was never written completely")
@@ -314,6 +310,13 @@ fn check_reaches(
         });
     }
     Ok(())
+}
+
+fn set_up(wal: &mut Wal, config: &Config) {
+    wal.set_segment_bytes(config.segment_bytes);
+    if config.unsafe_no_fsync {
+        wal.set_unsafe_no_sync();
+    }
 }
 
 fn identity(dir: &Path, metadata: &Bytes) -> Result<(u64, u64), Error> {

@@ -167,7 +167,13 @@ impl Driver {
         let mut turns = 0;
         while self.queues.fatal.borrow().is_none() && self.turn() {
             turns += 1;
-            assert!(turns < 1_000_000, "the member never comes to rest");
+            assert!(
+                turns < 1_000_000,
+                "the member never comes to rest: now {:?}, apply wakes at {:?}, log at {:?}",
+                self.now,
+                self.member.apply.next_wake(),
+                self.member.persist.next_wake()
+            );
         }
     }
 
@@ -242,5 +248,11 @@ impl Driver {
     pub fn log_texts(&self) -> Vec<String> {
         let log = self.queues.log.borrow();
         log.iter().map(|line| line.msg.to_string()).collect()
+    }
+}
+
+impl Queues {
+    pub fn stop(&self) {
+        self.to_decide(ToDecide::Stop);
     }
 }

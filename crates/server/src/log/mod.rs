@@ -13,6 +13,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+pub use clock::timestamp;
 pub use line::Line;
 use sink::Sink;
 

@@ -1,0 +1,261 @@
+//! Threads and queues around the stages of a member. Knows nothing of clients or sockets.
+//!
+//! ```text
+//!  front thread ──Ask──▶ decide (run by whoever brings it work: it never waits)
+//!                          │ wake-up
+//!                          ▼
+//!                     a worker: persist (one sync a batch) ─▶ decide ─▶ apply ── wake-up ──▶ front thread
+//! ```
+//!
+//! The worker that has synced goes on with what follows as long as nobody waits for the next
+//! sync; else another worker takes it over. So a lone write costs two wake-ups, and under load
+//! every stage has a thread and each hop carries a batch.
+
+mod clock;
+mod inbox;
+mod pool;
+mod router;
+mod sleepers;
+mod stage;
+mod timer;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread;
+
+use member::frontend::{AskApply, AskDecide};
+use member::{
+    Apply, Committer, Decide, Fatal, Opened, Persist, Shared, ToApply, ToCommitter, ToDecide, ToPersist,
+};
+
+pub use clock::{Clock, unix_ms};
+pub use inbox::{FromMember, Inbox};
+pub use pool::Pool;
+use sleepers::Sleepers;
+use stage::Stage;
+pub use stage::lock;
+
+use crate::log::Log;
+
+/// One worker for each stage that may wait: persist, apply, committer.
+const WORKERS: usize = 3;
+/// Threads for reads that need the disk.
+pub const READ_THREADS: usize = 4;
+/// Threads for work that takes long: compaction, hashes, snapshots, defragmentation.
+pub const LONG_THREADS: usize = 3;
+
+/// What the thread that started the server waits for.
+#[derive(Debug)]
+pub enum Event {
+    /// A signal came.
+    Signal(i32),
+    /// The member has stopped in order; everything is on disk.
+    Stopped,
+    /// The member broke.
+    Fatal(Fatal),
+    /// A front thread has finished what was in flight.
+    Drained,
+    /// The member is ready for clients.
+    Ready,
+}
+
+/// A running member.
+pub struct Driver {
+    decide: Stage<Decide, ToDecide>,
+    persist: Stage<Persist, ToPersist>,
+    apply: Stage<Apply, ToApply>,
+    committer: Stage<Committer, ToCommitter>,
+    workers: Sleepers,
+    reads: Pool,
+    long: Pool,
+    fronts: Vec<Arc<Inbox>>,
+    clock: Clock,
+    log: Log,
+    events: Sender<Event>,
+    /// When apply wants to run next.
+    apply_wake: timer::Alarm,
+    /// When persist wants to run next.
+    persist_wake: timer::Alarm,
+    /// When the timer's thread wakes next, in nanoseconds of the clock.
+    timer_wake: AtomicU64,
+    timer: OnceLock<thread::Thread>,
+    /// That the member is ready has been reported.
+    announced: AtomicBool,
+    shared: Arc<Shared>,
+    /// For work that outlives a call.
+    myself: Weak<Driver>,
+}
+
+/// What a driver needs beside the member.
+pub struct Surroundings {
+    /// The clock whose times the member has seen.
+    pub clock: Clock,
+    /// The log.
+    pub log: Log,
+    /// Threads for reads.
+    pub reads: Pool,
+    /// Threads for what takes long.
+    pub long: Pool,
+    /// Where the end is reported.
+    pub events: Sender<Event>,
+    /// `--heartbeat-interval`.
+    pub tick: std::time::Duration,
+}
+
+impl Driver {
+    /// Starts the threads and the member. Each front's inbox is in `inboxes` at its number.
+    /// What the fronts have of `opened` must have been taken out before.
+    pub fn start(
+        mut opened: Opened,
+        inboxes: Vec<Arc<Inbox>>,
+        around: Surroundings,
+    ) -> std::io::Result<Arc<Driver>> {
+        let driver = Arc::new_cyclic(|myself| Driver {
+            decide: Stage::vacant(),
+            persist: Stage::vacant(),
+            apply: Stage::vacant(),
+            committer: Stage::vacant(),
+            workers: Sleepers::default(),
+            reads: around.reads,
+            long: around.long,
+            fronts: inboxes,
+            clock: around.clock,
+            log: around.log,
+            events: around.events,
+            apply_wake: timer::Alarm::off(),
+            persist_wake: timer::Alarm::off(),
+            timer_wake: AtomicU64::new(0),
+            timer: OnceLock::new(),
+            announced: AtomicBool::new(false),
+            shared: opened.shared.clone(),
+            myself: myself.clone(),
+        });
+        opened.start(driver.clock.now(), &*driver);
+        driver.decide.install(opened.decide);
+        driver.persist.install(opened.persist);
+        driver.apply.install(opened.apply);
+        driver.committer.install(opened.committer);
+        for _ in 0..WORKERS {
+            let worker = driver.clone();
+            thread::Builder::new()
+                .name("stage".into())
+                .spawn(move || worker.work())?;
+        }
+        timer::start(driver.clone(), around.tick)?;
+        driver.settle();
+        Ok(driver)
+    }
+
+    /// Begins the orderly stop; its end is `Event::Stopped`.
+    pub fn stop(&self) {
+        self.decide.push(ToDecide::Stop, true);
+        self.settle();
+    }
+
+    /// Hands over what a front thread wants, and settles.
+    pub fn ask(&self, decide: Vec<AskDecide>, apply: Vec<AskApply>) {
+        if !decide.is_empty() {
+            self.decide.push(ToDecide::Ask(decide), true);
+        }
+        if !apply.is_empty() {
+            self.apply.push(ToApply::Ask(apply), true);
+        }
+        self.settle();
+    }
+
+    /// Runs a front's job on a pool thread.
+    pub fn front_job(&self, work: impl FnOnce() + Send + 'static) {
+        self.reads.run(Box::new(work));
+    }
+
+    /// Does what may be done here and now, and wakes workers for the rest. To be called after
+    /// anything was put into a queue, by threads that are no workers.
+    pub fn settle(&self) {
+        self.run_decide();
+        self.call_workers(0);
+    }
+
+    fn run_decide(&self) {
+        self.decide
+            .run_ready(|decide, batch| decide.handle(batch, self.clock.now(), self));
+    }
+
+    /// Wakes a worker for each stage with work but for `kept` of them.
+    fn call_workers(&self, kept: usize) {
+        let runnable = [
+            self.persist.is_runnable(),
+            self.apply.is_runnable(),
+            self.committer.is_runnable(),
+        ];
+        let count = runnable.into_iter().filter(|runnable| *runnable).count();
+        for _ in kept..count {
+            self.workers.wake_one();
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        self.persist.is_runnable()
+            || self.apply.is_runnable()
+            || self.committer.is_runnable()
+            || self.decide.is_runnable()
+    }
+
+    fn work(&self) -> ! {
+        loop {
+            self.run_decide();
+            // In the order in which somebody waits for it.
+            let ran = self.run_persist() || self.run_apply() || self.run_committer();
+            if !ran {
+                self.workers.sleep_unless(|| self.has_work());
+            }
+        }
+    }
+
+    /// After a batch: decide follows at once. If this stage has more to do, others take over what
+    /// else there is; if not, this thread goes on with one of them.
+    fn follow_up(&self, has_more: bool) {
+        self.run_decide();
+        self.call_workers(usize::from(!has_more));
+    }
+
+    fn run_persist(&self) -> bool {
+        self.persist.run_ready(|persist, batch| {
+            persist.handle(batch, self.clock.now(), self);
+            self.hurry_timer(self.persist_wake.set(persist.next_wake()));
+            self.follow_up(self.persist.has_more());
+        })
+    }
+
+    fn run_apply(&self) -> bool {
+        self.apply.run_ready(|apply, batch| {
+            apply.handle(batch, self.clock.now(), self);
+            self.hurry_timer(self.apply_wake.set(apply.next_wake()));
+            if self.shared.is_ready() && !self.announced.swap(true, Ordering::SeqCst) {
+                let _ = self.events.send(Event::Ready);
+            }
+            self.follow_up(self.apply.has_more());
+        })
+    }
+
+    fn run_committer(&self) -> bool {
+        self.committer.run_ready(|committer, batch| {
+            committer.handle(batch, self);
+            self.follow_up(self.committer.has_more());
+        })
+    }
+
+    /// Wakes the timer if it would sleep beyond `at`.
+    fn hurry_timer(&self, at: u64) {
+        if at < self.timer_wake.load(Ordering::SeqCst) {
+            if let Some(timer) = self.timer.get() {
+                timer.unpark();
+            }
+        }
+    }
+
+    /// A front found the member broken.
+    pub fn broken(&self, fatal: Fatal) {
+        let _ = self.events.send(Event::Fatal(fatal));
+    }
+}

@@ -1,0 +1,139 @@
+//! The life of a front thread: it takes connections until the server stops, then waits until
+//! what is in flight has ended.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::Duration;
+
+use member::FrontSeat;
+use member::frontend::Frontend;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{LocalSet, spawn_local};
+
+use super::socket::{Socket, Speech};
+use super::{Common, Front};
+use crate::driver::{Event, Inbox};
+use crate::http::Offer;
+use crate::listen::{Acceptor, Door, Incoming, Listener};
+use crate::{grpc, http};
+
+/// How long a client may take to say what it speaks: grpc-go's connection timeout.
+const FIRST_WORDS_MAX: Duration = Duration::from_secs(120);
+/// Pause after a failure to accept, for example for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a front thread is told.
+pub enum Order {
+    /// Serve this connection.
+    Serve(Incoming, Door),
+    /// Accept connections for all front threads.
+    Accept(Vec<Listener>, Arc<Vec<Orders>>),
+    /// Finish.
+    Stop,
+}
+
+/// The way to a front thread.
+pub type Orders = UnboundedSender<Order>;
+
+/// Starts the thread of `seat`.
+pub fn start(
+    common: Arc<Common>,
+    seat: FrontSeat,
+    inbox: Arc<Inbox>,
+    events: Sender<Event>,
+) -> io::Result<Orders> {
+    let (orders, queue) = unbounded_channel();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()?;
+    let name = format!("front-{}", seat.front);
+    thread::Builder::new().name(name).spawn(move || {
+        let frontend = Frontend::new(seat.config, seat.shared, seat.views);
+        let front = Front::new(common, frontend, inbox);
+        LocalSet::new().block_on(&runtime, live(front, queue, events));
+    })?;
+    Ok(orders)
+}
+
+async fn live(front: Rc<Front>, mut queue: UnboundedReceiver<Order>, events: Sender<Event>) {
+    spawn_local(front.clone().pump());
+    let mut acceptors = Vec::new();
+    while let Some(order) = queue.recv().await {
+        match order {
+            Order::Serve(incoming, door) => {
+                if let Ok(socket) = incoming.settle() {
+                    spawn_local(serve(front.clone(), socket, door));
+                }
+            }
+            Order::Accept(listeners, all) => {
+                for listener in listeners {
+                    let accepting = accept(front.clone(), listener, all.clone());
+                    acceptors.push(spawn_local(accepting));
+                }
+            }
+            Order::Stop => break,
+        }
+    }
+    for acceptor in acceptors {
+        acceptor.abort();
+    }
+    front.stop();
+    front.wait_until_empty().await;
+    let _ = events.send(Event::Drained);
+    // What the member still has to say is heard until the process ends.
+    std::future::pending::<()>().await;
+}
+
+/// Spreads connections over the front threads, one after the other.
+async fn accept(front: Rc<Front>, listener: Listener, all: Arc<Vec<Orders>>) {
+    let acceptor = match Acceptor::new(listener) {
+        Ok(acceptor) => acceptor,
+        Err(error) => {
+            front.common.log.error("listener failed").error(error).emit();
+            return;
+        }
+    };
+    let mut next = 0;
+    loop {
+        match acceptor.accept().await {
+            Ok(incoming) => {
+                let _ = all[next % all.len()].send(Order::Serve(incoming, acceptor.door));
+                next += 1;
+            }
+            Err(error) => {
+                front
+                    .common
+                    .log
+                    .warn("failed to accept a connection")
+                    .error(error)
+                    .emit();
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(front: Rc<Front>, mut socket: Socket, door: Door) {
+    let _present = front.enter();
+    let offer = match door {
+        Door::Client { http } => {
+            let heard = tokio::select! {
+                heard = tokio::time::timeout(FIRST_WORDS_MAX, socket.listen_in()) => heard,
+                () = front.stopped() => return,
+            };
+            match heard {
+                Ok(Ok(Speech::Http2)) => return grpc::serve(front.clone(), socket).await,
+                Ok(Ok(Speech::Http1)) if http => Offer::Client,
+                _ => return,
+            }
+        }
+        Door::ClientHttp => Offer::Client,
+        Door::Metrics => Offer::Metrics,
+        Door::Peer => Offer::Peer,
+    };
+    http::serve(front.clone(), socket, offer).await;
+}

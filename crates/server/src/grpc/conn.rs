@@ -1,0 +1,849 @@
+//! One HTTP/2 connection as one task: it reads requests, calls the front, and writes answers.
+//! No task and no timer a call, so a unary call costs no more than its frames.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use api::error::{Code, Status};
+use bytes::Bytes;
+use h2::server::{Connection, SendResponse};
+use h2::{RecvStream, SendStream};
+use http::{HeaderValue, Request, Response, StatusCode};
+use member::frontend::{self, Method, Shape, Token};
+use slab::Slab;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Sleep;
+
+use super::framing::{Joiner, Piece};
+use super::io::{Wire, WireState};
+use super::status;
+use crate::driver::lock;
+use crate::front::{Front, Owner};
+use crate::metrics::Metrics;
+use crate::services::{Route, health};
+
+/// Window of one stream for what clients send: a request of the largest size needs few updates.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// Window of a connection: what a client can make the server hold for it.
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Bytes of headers of one request.
+const HEADERS_MAX: u32 = 1 << 20;
+/// Bytes asked of a stream at a time.
+const STREAM_BATCH: usize = 64 << 10;
+/// What a request may have beside `--max-request-bytes`: embed/config.go grpcOverheadBytes.
+pub const OVERHEAD_BYTES: usize = 512 << 10;
+/// Streams that a client may reset before they are served, without being taken for an attacker.
+const RESETS_MAX: usize = 1000;
+
+/// Serves one connection to its end.
+pub async fn serve<S>(front: Rc<Front>, socket: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let config = &front.common.config;
+    let state = WireState::new(Instant::now(), config.grpc_keepalive_min_time);
+    let wire = Wire::new(socket, state.clone());
+    let mut builder = h2::server::Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(HEADERS_MAX)
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        .max_local_error_reset_streams(Some(RESETS_MAX));
+    if config.max_concurrent_streams < u32::MAX {
+        builder.max_concurrent_streams(config.max_concurrent_streams);
+    }
+    let Ok(mut connection) = builder.handshake::<_, Piece>(wire).await else {
+        return;
+    };
+    let keepalive = Keepalive::new(
+        &mut connection,
+        config.grpc_keepalive_interval,
+        config.grpc_keepalive_timeout,
+    );
+    let ready = Arc::new(Ready::default());
+    let calls = Calls {
+        message_bytes_max: config.max_request_bytes.saturating_add(OVERHEAD_BYTES),
+        desk: Rc::new(Desk::default()),
+        metrics: front.common.metrics.clone(),
+        front: front.clone(),
+        state,
+        slots: Slab::new(),
+        reading: Vec::new(),
+        ready,
+    };
+    let stopped = {
+        let front = front.clone();
+        Box::pin(async move { front.stopped().await })
+    };
+    Task {
+        connection,
+        calls,
+        keepalive,
+        stopped: Some(stopped),
+    }
+    .await;
+}
+
+/// What the front has for the calls of one connection.
+#[derive(Default)]
+struct Desk {
+    letters: RefCell<Vec<Letter>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+enum Letter {
+    Reply(usize, Result<Bytes, Status>),
+    Wake(usize),
+}
+
+impl Desk {
+    /// Wakes the connection for the first letter; it finds the others as well.
+    fn put(&self, letter: Letter) {
+        self.letters.borrow_mut().push(letter);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Owner for Desk {
+    fn reply(&self, slot: usize, result: Result<Bytes, Status>) {
+        self.put(Letter::Reply(slot, result));
+    }
+
+    fn wake(&self, slot: usize) {
+        self.put(Letter::Wake(slot));
+    }
+}
+
+/// The streams whose client has sent something or can take more.
+#[derive(Default)]
+struct Ready {
+    slots: Mutex<Vec<usize>>,
+    waker: Mutex<Option<Waker>>,
+}
+
+/// Wakes a connection for one of its streams, so that it need not look at all of them.
+struct SlotWaker {
+    slot: usize,
+    ready: Arc<Ready>,
+}
+
+impl Wake for SlotWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let mut slots = lock(&self.ready.slots);
+        if slots.last() != Some(&self.slot) {
+            slots.push(self.slot);
+        }
+        drop(slots);
+        if let Some(waker) = lock(&self.ready.waker).take() {
+            waker.wake();
+        }
+    }
+}
+
+/// One call.
+struct Call {
+    route: Route,
+    context: frontend::Context,
+    encoding: Option<String>,
+    joiner: Joiner,
+    /// `None` when the client has sent all.
+    recv: Option<RecvStream>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// A unary call whose message is not complete.
+    Reading(SendResponse<Piece>),
+    /// A unary call that the front has.
+    Waiting(SendResponse<Piece>, Token),
+    /// A stream of the front.
+    Streaming(Streaming),
+    /// A stream of the health service, which stays open; its first message may have been answered.
+    Watching(Sender),
+}
+
+struct Streaming {
+    token: Token,
+    sender: Sender,
+    /// The front has more than was taken.
+    more: bool,
+    /// The client has sent a message that the front does not take yet.
+    held: bool,
+    waker: Waker,
+}
+
+/// The way back of a stream: headers go out with the first message.
+enum Sender {
+    Fresh(SendResponse<Piece>),
+    Begun(SendStream<Piece>),
+    Gone,
+}
+
+impl Sender {
+    fn send(&mut self, piece: Piece) -> Result<(), h2::Error> {
+        if let Sender::Fresh(respond) = self {
+            *self = Sender::Begun(respond.send_response(head(), false)?);
+        }
+        match self {
+            Sender::Begun(stream) => stream.send_data(piece, false),
+            Sender::Fresh(_) | Sender::Gone => Ok(()),
+        }
+    }
+
+    fn end(&mut self, result: &Result<(), Status>) {
+        // An error means that the client has gone: there is nobody to tell.
+        let _ = match std::mem::replace(self, Sender::Gone) {
+            Sender::Fresh(mut respond) => respond.send_response(trailers_only(result), true).map(drop),
+            Sender::Begun(mut stream) => stream.send_trailers(status::trailers(result)),
+            Sender::Gone => Ok(()),
+        };
+    }
+
+    /// Whether the client takes more at present. If not, `cx` is woken when it does.
+    fn has_room(&mut self, cx: &mut Context<'_>) -> bool {
+        let Sender::Begun(stream) = self else {
+            return true;
+        };
+        stream.reserve_capacity(1);
+        while stream.capacity() == 0 {
+            match stream.poll_capacity(cx) {
+                // Errors come out of sending.
+                Poll::Ready(None | Some(Err(_))) => return true,
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Pending => return false,
+            }
+        }
+        true
+    }
+
+    /// Whether the client has given the stream up.
+    fn is_reset(&mut self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Sender::Fresh(respond) => respond.poll_reset(cx).is_ready(),
+            Sender::Begun(stream) => stream.poll_reset(cx).is_ready(),
+            Sender::Gone => true,
+        }
+    }
+}
+
+const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
+
+fn head() -> Response<()> {
+    let mut response = Response::new(());
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, CONTENT_TYPE);
+    response
+}
+
+fn trailers_only(result: &Result<(), Status>) -> Response<()> {
+    let mut response = head();
+    status::put(response.headers_mut(), result);
+    response
+}
+
+/// The calls of one connection.
+struct Calls {
+    front: Rc<Front>,
+    state: Rc<WireState>,
+    metrics: Arc<Metrics>,
+    message_bytes_max: usize,
+    slots: Slab<Call>,
+    /// Unary calls whose message is not complete.
+    reading: Vec<usize>,
+    desk: Rc<Desk>,
+    ready: Arc<Ready>,
+}
+
+impl Calls {
+    fn remove(&mut self, slot: usize) {
+        self.slots.try_remove(slot);
+        self.state.active_streams.set(self.slots.len());
+    }
+
+    /// A request has come.
+    fn open(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Piece>, cx: &mut Context<'_>) {
+        self.state.sent_frames.set(true);
+        let (parts, recv) = request.into_parts();
+        let admitted = match admit(&parts, self.front.now()) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                let _ = respond.send_response(refusal.into_response(), true);
+                return;
+            }
+        };
+        let route = match Route::find(parts.uri.path(), self.front.common.config.emulated) {
+            Ok(route) => route,
+            Err(unknown) => {
+                let _ = respond.send_response(trailers_only(&Err(unknown)), true);
+                return;
+            }
+        };
+        self.metrics.started(route);
+        let call = Call {
+            route,
+            context: admitted.context,
+            encoding: admitted.encoding,
+            joiner: Joiner::default(),
+            recv: Some(recv),
+            stage: Stage::Reading(respond),
+        };
+        let slot = self.slots.insert(call);
+        self.state.active_streams.set(self.slots.len());
+        match route.shape() {
+            Shape::Unary => {
+                if !self.read_unary(slot, cx) {
+                    self.reading.push(slot);
+                }
+            }
+            Shape::ServerStream | Shape::Duplex => self.open_stream(slot),
+        }
+    }
+
+    /// Goes on reading a unary call's message. True when that is over.
+    fn read_unary(&mut self, slot: usize, cx: &mut Context<'_>) -> bool {
+        let Some(call) = self.slots.get_mut(slot) else {
+            return true;
+        };
+        match call.read(self.message_bytes_max, cx) {
+            Read::Pending => false,
+            Read::Message(message) => {
+                self.call(slot, message);
+                true
+            }
+            Read::End => {
+                self.finish_unary(slot, Err(Status::new(Code::Internal, "EOF")));
+                true
+            }
+            Read::Wrong(status) => {
+                self.finish_unary(slot, Err(status));
+                true
+            }
+            Read::Gone => {
+                self.remove(slot);
+                true
+            }
+        }
+    }
+
+    fn call(&mut self, slot: usize, message: Bytes) {
+        let call = &mut self.slots[slot];
+        let result = match call.route {
+            Route::Health(method) => Ok(health::answer(method, message, self.front.is_serving())),
+            Route::Member(method) => {
+                let owner: Rc<dyn Owner> = self.desk.clone();
+                self.front.call(&owner, slot, method, message, call.context)
+            }
+        };
+        match result {
+            Ok(result) => self.finish_unary(slot, result),
+            Err(token) => {
+                take_mut(&mut call.stage, |stage| match stage {
+                    Stage::Reading(respond) => Stage::Waiting(respond, token),
+                    other => other,
+                });
+            }
+        }
+    }
+
+    fn finish_unary(&mut self, slot: usize, result: Result<Bytes, Status>) {
+        let Some(call) = self.slots.try_remove(slot) else {
+            return;
+        };
+        self.state.active_streams.set(self.slots.len());
+        self.metrics.handled(
+            call.route,
+            result.as_ref().err().map_or(Code::Ok, |status| status.code),
+        );
+        if let Stage::Reading(respond) | Stage::Waiting(respond, _) = call.stage {
+            // An error means that the client has gone: there is nobody to tell.
+            let _ = answer(respond, result);
+        }
+    }
+
+    fn open_stream(&mut self, slot: usize) {
+        let call = &mut self.slots[slot];
+        let waker = Waker::from(Arc::new(SlotWaker {
+            slot,
+            ready: self.ready.clone(),
+        }));
+        let opened = match call.route {
+            Route::Health(_) => None,
+            Route::Member(method) => {
+                let owner: Rc<dyn Owner> = self.desk.clone();
+                Some(self.front.stream_open(&owner, slot, method, call.context))
+            }
+        };
+        let refused = matches!(opened, Some(Err(_)));
+        take_mut(&mut call.stage, |stage| match (stage, opened) {
+            (Stage::Reading(respond), None) => Stage::Watching(Sender::Fresh(respond)),
+            (Stage::Reading(respond), Some(Ok(token))) => Stage::Streaming(Streaming {
+                token,
+                sender: Sender::Fresh(respond),
+                more: false,
+                held: false,
+                waker: waker.clone(),
+            }),
+            (Stage::Reading(respond), Some(Err(status))) => {
+                let mut sender = Sender::Fresh(respond);
+                self.metrics.handled(call.route, status.code);
+                sender.end(&Err(status));
+                Stage::Watching(sender)
+            }
+            (stage, _) => stage,
+        });
+        if refused {
+            self.remove(slot);
+        } else {
+            self.run_stream(slot, &waker);
+        }
+    }
+
+    /// Takes what the client of a stream has sent, and sends what the stream has.
+    fn run_stream(&mut self, slot: usize, waker: &Waker) {
+        let mut cx = Context::from_waker(waker);
+        let mut over = false;
+        loop {
+            let Some(call) = self.slots.get_mut(slot) else {
+                return;
+            };
+            if call.recv.is_none() {
+                over |= call.sender().is_some_and(|sender| sender.is_reset(&mut cx));
+                break;
+            }
+            if let Stage::Streaming(streaming) = &mut call.stage {
+                streaming.held = !self.front.stream_is_ready(streaming.token);
+                if streaming.held {
+                    break;
+                }
+            }
+            match call.read(self.message_bytes_max, &mut cx) {
+                Read::Pending => break,
+                Read::Message(message) => self.stream_message(slot, message),
+                Read::End => self.stream_finished(slot),
+                Read::Wrong(status) => {
+                    self.end_stream(slot, &Err(status));
+                    return;
+                }
+                Read::Gone => {
+                    over = true;
+                    break;
+                }
+            }
+        }
+        if over {
+            self.drop_stream(slot);
+        } else {
+            self.send_stream(slot);
+        }
+    }
+
+    fn stream_message(&mut self, slot: usize, message: Bytes) {
+        let serving = self.front.is_serving();
+        let call = &mut self.slots[slot];
+        match (&mut call.stage, call.route) {
+            (Stage::Streaming(streaming), Route::Member(method)) => {
+                self.front.stream_message(streaming.token, message);
+                // A call with one request has all it needs.
+                if method.shape() == Shape::ServerStream {
+                    streaming.more = true;
+                }
+            }
+            (Stage::Watching(sender), Route::Health(method)) => {
+                match health::answer(method, message, serving) {
+                    Ok(answer) => drop(sender.send(Piece::new(answer))),
+                    Err(status) => self.end_stream(slot, &Err(status)),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn stream_finished(&mut self, slot: usize) {
+        if let Some(Call {
+            stage: Stage::Streaming(streaming),
+            ..
+        }) = self.slots.get(slot)
+        {
+            self.front.stream_finished(streaming.token);
+        }
+    }
+
+    /// Sends what the front has for a stream, as long as the client takes it.
+    fn send_stream(&mut self, slot: usize) {
+        loop {
+            let Some(Call {
+                stage: Stage::Streaming(streaming),
+                route,
+                ..
+            }) = self.slots.get_mut(slot)
+            else {
+                return;
+            };
+            let mut cx = Context::from_waker(&streaming.waker);
+            if !streaming.sender.has_room(&mut cx) {
+                // What wakes the stream then must find that there is something.
+                streaming.more = true;
+                return;
+            }
+            let polled = self.front.stream_poll(streaming.token, STREAM_BATCH);
+            streaming.more = polled.more;
+            let mut gone = false;
+            for frame in polled.frames {
+                self.state.sent_frames.set(true);
+                gone |= streaming.sender.send(Piece::from_frame(frame)).is_err();
+            }
+            if let Some(result) = polled.end {
+                let code = result.as_ref().err().map_or(Code::Ok, |status| status.code);
+                self.metrics.handled(*route, code);
+                streaming.sender.end(&result);
+                self.remove(slot);
+                return;
+            }
+            if gone {
+                self.drop_stream(slot);
+                return;
+            }
+            if streaming.held && self.front.stream_is_ready(streaming.token) {
+                streaming.waker.wake_by_ref();
+            }
+            if !polled.more {
+                return;
+            }
+        }
+    }
+
+    /// Ends a stream for a reason of the carrier's.
+    fn end_stream(&mut self, slot: usize, result: &Result<(), Status>) {
+        let code = result.as_ref().err().map_or(Code::Ok, |status| status.code);
+        if let Some(call) = self.slots.get_mut(slot) {
+            self.metrics.handled(call.route, code);
+            match &mut call.stage {
+                Stage::Streaming(streaming) => {
+                    self.front.stream_close(streaming.token);
+                    streaming.sender.end(result);
+                }
+                Stage::Watching(sender) => sender.end(result),
+                Stage::Reading(_) | Stage::Waiting(..) => {}
+            }
+        }
+        self.remove(slot);
+    }
+
+    /// The client has given a stream up.
+    fn drop_stream(&mut self, slot: usize) {
+        if let Some(call) = self.slots.get(slot) {
+            self.metrics.handled(call.route, Code::Canceled);
+            if let Stage::Streaming(streaming) = &call.stage {
+                self.front.stream_close(streaming.token);
+            }
+        }
+        self.remove(slot);
+    }
+
+    /// Does all that has become possible since the last time.
+    fn run(&mut self, cx: &mut Context<'_>) {
+        *self.desk.waker.borrow_mut() = Some(cx.waker().clone());
+        *lock(&self.ready.waker) = Some(cx.waker().clone());
+        let letters = std::mem::take(&mut *self.desk.letters.borrow_mut());
+        for letter in letters {
+            match letter {
+                Letter::Reply(slot, result) => {
+                    self.state.sent_frames.set(true);
+                    self.finish_unary(slot, result);
+                }
+                Letter::Wake(slot) => self.send_stream(slot),
+            }
+        }
+        let mut reading = std::mem::take(&mut self.reading);
+        reading.retain(|slot| !self.read_unary(*slot, cx));
+        self.reading.append(&mut reading);
+        let mut slots = std::mem::take(&mut *lock(&self.ready.slots));
+        slots.sort_unstable();
+        slots.dedup();
+        for slot in slots {
+            let waker = match self.slots.get(slot).map(|call| &call.stage) {
+                Some(Stage::Streaming(streaming)) => streaming.waker.clone(),
+                Some(Stage::Watching(_)) => Waker::from(Arc::new(SlotWaker {
+                    slot,
+                    ready: self.ready.clone(),
+                })),
+                _ => continue,
+            };
+            self.run_stream(slot, &waker);
+        }
+    }
+
+    /// The server stops: streams end as grpc-go ends them when its patience is over.
+    fn end_streams(&mut self) {
+        let streams: Vec<usize> = self
+            .slots
+            .iter()
+            .filter(|(_, call)| matches!(call.stage, Stage::Streaming(_) | Stage::Watching(_)))
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in streams {
+            self.end_stream(slot, &Err(api::error::STOPPED));
+        }
+    }
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        for (_, call) in &self.slots {
+            self.metrics.handled(call.route, Code::Canceled);
+            match &call.stage {
+                Stage::Waiting(_, token) => self.front.cancel(*token),
+                Stage::Streaming(streaming) => self.front.stream_close(streaming.token),
+                Stage::Reading(_) | Stage::Watching(_) => {}
+            }
+        }
+    }
+}
+
+enum Read {
+    Pending,
+    Message(Bytes),
+    /// The client has sent all.
+    End,
+    Wrong(Status),
+    /// The client has given the call up.
+    Gone,
+}
+
+impl Call {
+    /// The next message that the client has sent.
+    fn read(&mut self, bytes_max: usize, cx: &mut Context<'_>) -> Read {
+        loop {
+            match self.joiner.next(bytes_max, self.encoding.as_deref()) {
+                Ok(Some(message)) => return Read::Message(message),
+                Ok(None) => {}
+                Err(status) => return Read::Wrong(status),
+            }
+            let Some(recv) = &mut self.recv else {
+                return Read::End;
+            };
+            match recv.poll_data(cx) {
+                Poll::Pending => return Read::Pending,
+                Poll::Ready(Some(Ok(piece))) => {
+                    let _ = recv.flow_control().release_capacity(piece.len());
+                    self.joiner.push(piece);
+                }
+                Poll::Ready(Some(Err(_))) => return Read::Gone,
+                Poll::Ready(None) => {
+                    self.recv = None;
+                    if self.joiner.is_cut() {
+                        return Read::Wrong(Status::new(Code::Internal, "unexpected EOF"));
+                    }
+                    return Read::End;
+                }
+            }
+        }
+    }
+
+    fn sender(&mut self) -> Option<&mut Sender> {
+        match &mut self.stage {
+            Stage::Streaming(streaming) => Some(&mut streaming.sender),
+            Stage::Watching(sender) => Some(sender),
+            Stage::Reading(_) | Stage::Waiting(..) => None,
+        }
+    }
+}
+
+fn answer(mut respond: SendResponse<Piece>, result: Result<Bytes, Status>) -> Result<(), h2::Error> {
+    match result {
+        Ok(message) => {
+            let mut stream = respond.send_response(head(), false)?;
+            stream.send_data(Piece::new(message), false)?;
+            stream.send_trailers(status::trailers(&Ok(())))
+        }
+        Err(status) => respond.send_response(trailers_only(&Err(status)), true).map(drop),
+    }
+}
+
+/// Exchanges a value by one made of it.
+fn take_mut(stage: &mut Stage, change: impl FnOnce(Stage) -> Stage) {
+    let old = std::mem::replace(stage, Stage::Watching(Sender::Gone));
+    *stage = change(old);
+}
+
+/// What the headers of a request say.
+struct Admitted {
+    context: frontend::Context,
+    encoding: Option<String>,
+}
+
+/// An answer to a request that is no call: grpc-go's http2_server.go operateHeaders.
+struct Refusal {
+    http: StatusCode,
+    status: Status,
+}
+
+impl Refusal {
+    fn into_response(self) -> Response<()> {
+        let mut response = trailers_only(&Err(self.status));
+        *response.status_mut() = self.http;
+        response
+    }
+}
+
+fn admit(parts: &http::request::Parts, now: api::clock::Instant) -> Result<Admitted, Refusal> {
+    let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let content_type = header("content-type").unwrap_or_default();
+    let is_grpc = content_type
+        .strip_prefix("application/grpc")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']));
+    if !is_grpc {
+        return Err(Refusal {
+            http: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            status: Status::with(
+                Code::InvalidArgument,
+                format!("invalid gRPC request content-type {content_type:?}"),
+            ),
+        });
+    }
+    let deadline = match header("grpc-timeout").map(status::parse_timeout) {
+        None => None,
+        Some(Ok(span)) => Some(now + span),
+        Some(Err(status)) => {
+            return Err(Refusal {
+                http: StatusCode::BAD_REQUEST,
+                status,
+            });
+        }
+    };
+    if parts.method != http::Method::POST {
+        return Err(Refusal {
+            http: StatusCode::METHOD_NOT_ALLOWED,
+            status: Status::with(
+                Code::Internal,
+                format!(
+                    "Received a HEADERS frame with :method \"{}\" which should be POST",
+                    parts.method
+                ),
+            ),
+        });
+    }
+    Ok(Admitted {
+        context: frontend::Context {
+            deadline,
+            require_leader: header("hasleader") == Some("true"),
+        },
+        encoding: header("grpc-encoding").map(str::to_string),
+    })
+}
+
+/// The server's own pings: `--grpc-keepalive-interval` without a sign of life, then one ping,
+/// then `--grpc-keepalive-timeout`.
+struct Keepalive {
+    ping_pong: Option<h2::PingPong>,
+    interval: Duration,
+    timeout: Duration,
+    pinged: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Keepalive {
+    fn new<S>(connection: &mut Connection<Wire<S>, Piece>, interval: Duration, timeout: Duration) -> Keepalive
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let ping_pong = if interval.is_zero() {
+            None
+        } else {
+            connection.ping_pong()
+        };
+        Keepalive {
+            ping_pong,
+            interval,
+            timeout,
+            pinged: None,
+            timer: Box::pin(tokio::time::sleep(interval)),
+        }
+    }
+
+    /// True when the client is gone.
+    fn poll(&mut self, last_read: Instant, cx: &mut Context<'_>) -> bool {
+        let Some(ping_pong) = &mut self.ping_pong else {
+            return false;
+        };
+        let _ = ping_pong.poll_pong(cx);
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if self.pinged.is_some_and(|pinged| last_read >= pinged) {
+                self.pinged = None;
+            }
+            let next = match self.pinged {
+                Some(_) => return true,
+                None if now.saturating_duration_since(last_read) >= self.interval => {
+                    let _ = ping_pong.send_ping(h2::Ping::opaque());
+                    self.pinged = Some(now);
+                    // Without a limit a silent client is asked again after the interval.
+                    if self.timeout.is_zero() {
+                        self.pinged = None;
+                        now + self.interval
+                    } else {
+                        now + self.timeout
+                    }
+                }
+                None => last_read + self.interval,
+            };
+            self.timer.as_mut().reset(next.into());
+        }
+        false
+    }
+}
+
+/// The task of a connection.
+struct Task<S> {
+    connection: Connection<Wire<S>, Piece>,
+    calls: Calls,
+    keepalive: Keepalive,
+    /// `None` when the client has been told that the server stops.
+    stopped: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Task<S> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if this.keepalive.poll(this.calls.state.last_read.get(), cx) {
+            return Poll::Ready(());
+        }
+        if let Some(stopped) = &mut this.stopped {
+            if stopped.as_mut().poll(cx).is_ready() {
+                this.stopped = None;
+                this.connection.graceful_shutdown();
+                this.calls.end_streams();
+            }
+        }
+        this.calls.run(cx);
+        loop {
+            // Drives the connection: reads, and writes what the calls have made. What is made below wakes
+            // this task, so that one flush carries the answers of a whole round.
+            match this.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => this.calls.open(request, respond, cx),
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+/// Names a method in labels of metrics.
+pub fn labels(method: Method) -> (&'static str, &'static str) {
+    method.path()[1..].rsplit_once('/').unwrap_or_default()
+}

@@ -1,0 +1,307 @@
+//! What stands between HTTP/2 and the socket: gathers what is written between two flushes into
+//! one system call, and walks the headers of incoming frames to see what the h2 crate keeps to
+//! itself: pings and life signs. Never changes a byte that passes.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::keepalive::Strikes;
+
+/// Bytes gathered before they are written without waiting for a flush.
+const GATHER_MAX: usize = 64 << 10;
+/// From this size on what is written goes to the socket without being copied.
+const DIRECT_MIN: usize = 8 << 10;
+/// The most slices of one system call.
+const SLICES_MAX: usize = 16;
+
+/// What a connection and its socket know of each other.
+#[derive(Debug)]
+pub struct WireState {
+    /// When bytes last came in.
+    pub last_read: Cell<Instant>,
+    /// Streams open at present.
+    pub active_streams: Cell<usize>,
+    /// A frame of a stream was sent since the last ping.
+    pub sent_frames: Cell<bool>,
+    /// The client broke the ping rule: the connection ends.
+    pub too_many_pings: Cell<bool>,
+    strikes: RefCell<Strikes>,
+    last_stream: Cell<u32>,
+}
+
+impl WireState {
+    /// The state of a new connection; `ping_interval_min` is `--grpc-keepalive-min-time`.
+    pub fn new(now: Instant, ping_interval_min: Duration) -> Rc<WireState> {
+        Rc::new(WireState {
+            last_read: Cell::new(now),
+            active_streams: Cell::new(0),
+            sent_frames: Cell::new(false),
+            too_many_pings: Cell::new(false),
+            strikes: RefCell::new(Strikes::new(ping_interval_min)),
+            last_stream: Cell::new(0),
+        })
+    }
+}
+
+/// A socket that carries HTTP/2.
+pub struct Wire<S> {
+    socket: S,
+    out: BytesMut,
+    /// The last write was taken in part, so the next byte is in the middle of a frame.
+    mid_frame: bool,
+    goaway_sent: bool,
+    walker: Walker,
+    state: Rc<WireState>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// Wraps a socket from which nothing has been read.
+    pub fn new(socket: S, state: Rc<WireState>) -> Wire<S> {
+        Wire {
+            socket,
+            out: BytesMut::with_capacity(4 << 10),
+            mid_frame: false,
+            goaway_sent: false,
+            walker: Walker::default(),
+            state,
+        }
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() {
+            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.out))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.out.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Says why the connection ends, which the h2 crate cannot: clients of Go look for the text.
+    fn poll_goaway(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        const ENHANCE_YOUR_CALM: u32 = 11;
+        const TEXT: &[u8] = b"too_many_pings";
+        if !self.goaway_sent && !self.mid_frame {
+            self.goaway_sent = true;
+            let length = u32::try_from(8 + TEXT.len()).expect("the text is short");
+            self.out.extend_from_slice(&length.to_be_bytes()[1..]);
+            self.out.extend_from_slice(&[frame::GOAWAY, 0, 0, 0, 0, 0]);
+            self.out
+                .extend_from_slice(&self.state.last_stream.get().to_be_bytes());
+            self.out.extend_from_slice(&ENHANCE_YOUR_CALM.to_be_bytes());
+            self.out.extend_from_slice(TEXT);
+        }
+        self.poll_drain(cx)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buf.filled().len();
+        if !this.state.too_many_pings.get() {
+            ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
+            let read = &buf.filled()[before..];
+            if !read.is_empty() {
+                let now = Instant::now();
+                this.state.last_read.set(now);
+                this.walker.walk(read, |kind, flags, stream| {
+                    note(&this.state, now, kind, flags, stream)
+                });
+            }
+        }
+        if this.state.too_many_pings.get() {
+            buf.set_filled(before);
+            ready!(this.poll_goaway(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn note(state: &WireState, now: Instant, kind: u8, flags: u8, stream: u32) {
+    const ACK: u8 = 1;
+    match kind {
+        frame::HEADERS => state.last_stream.set(state.last_stream.get().max(stream)),
+        frame::PING if flags & ACK == 0 => {
+            let sent = state.sent_frames.replace(false);
+            let idle = state.active_streams.get() == 0;
+            if state.strikes.borrow_mut().ping(now, sent, idle) {
+                state.too_many_pings.set(true);
+            }
+        }
+        _ => {}
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let total: usize = bufs.iter().map(|buf| buf.len()).sum();
+        loop {
+            if total < DIRECT_MIN && this.out.len() + total <= GATHER_MAX {
+                for buf in bufs {
+                    this.out.extend_from_slice(buf);
+                }
+                this.mid_frame = false;
+                return Poll::Ready(Ok(total));
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            slices[0] = IoSlice::new(&this.out);
+            let count = bufs.len().min(SLICES_MAX - 1);
+            slices[1..=count].copy_from_slice(&bufs[..count]);
+            let written = Pin::new(&mut this.socket).poll_write_vectored(cx, &slices[..=count]);
+            let written = match written {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => written,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    this.mid_frame = true;
+                    return Poll::Pending;
+                }
+            };
+            let gathered = this.out.len();
+            this.out.advance(written.min(gathered));
+            if written > gathered {
+                let taken = written - gathered;
+                this.mid_frame = taken < total;
+                return Poll::Ready(Ok(taken));
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+/// Kinds of frames (RFC 9113, 6).
+mod frame {
+    pub const HEADERS: u8 = 1;
+    pub const PING: u8 = 6;
+    pub const GOAWAY: u8 = 7;
+}
+
+const PREFACE_LEN: usize = 24;
+const HEADER_LEN: usize = 9;
+
+/// Finds the headers of frames in a stream of bytes that comes in any pieces.
+///
+/// ```text
+///  length (3, big-endian) | kind (1) | flags (1) | stream (4, top bit reserved) | payload
+/// ```
+#[derive(Debug)]
+struct Walker {
+    skip: usize,
+    header: [u8; HEADER_LEN],
+    have: usize,
+}
+
+impl Default for Walker {
+    fn default() -> Walker {
+        Walker {
+            skip: PREFACE_LEN,
+            header: [0; HEADER_LEN],
+            have: 0,
+        }
+    }
+}
+
+impl Walker {
+    fn walk(&mut self, mut bytes: &[u8], mut see: impl FnMut(u8, u8, u32)) {
+        while !bytes.is_empty() {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            bytes = &bytes[skipped..];
+            let wanted = (HEADER_LEN - self.have).min(bytes.len());
+            if self.skip > 0 || wanted == 0 {
+                continue;
+            }
+            self.header[self.have..self.have + wanted].copy_from_slice(&bytes[..wanted]);
+            self.have += wanted;
+            bytes = &bytes[wanted..];
+            if self.have == HEADER_LEN {
+                let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = self.header;
+                self.skip = u32::from_be_bytes([0, l0, l1, l2]) as usize;
+                self.have = 0;
+                see(kind, flags, u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let mut out = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+        out.extend_from_slice(&[kind, flags]);
+        out.extend_from_slice(&stream.to_be_bytes());
+        out.extend_from_slice(payload);
+        out
+    }
+
+    #[test]
+    fn frames_are_found_in_any_pieces() {
+        let mut bytes = vec![b'p'; PREFACE_LEN];
+        bytes.extend(frame(4, 0, 0, &[]));
+        bytes.extend(frame(1, 4, 1, &[7; 300]));
+        bytes.extend(frame(6, 0, 0, &[6; 8]));
+        bytes.extend(frame(6, 1, 0, &[6; 8]));
+        bytes.extend(frame(1, 5, 0x8000_0003, &[1; 20]));
+        let expect = [(4, 0, 0), (1, 4, 1), (6, 0, 0), (6, 1, 0), (1, 5, 3)];
+        for piece in [1, 2, 7, 9, 64, 10_000] {
+            let (mut walker, mut seen) = (Walker::default(), Vec::new());
+            for part in bytes.chunks(piece) {
+                walker.walk(part, |kind, flags, stream| seen.push((kind, flags, stream)));
+            }
+            assert_eq!(seen, expect, "pieces of {piece}");
+        }
+    }
+
+    /// Any bytes at all may come from a client.
+    #[test]
+    fn the_walker_takes_anything() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..200 {
+            let mut walker = Walker::default();
+            let bytes: Vec<u8> = (0..random.usize(..2000)).map(|_| random.u8(..)).collect();
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let (part, tail) = rest.split_at(random.usize(1..=rest.len()));
+                walker.walk(part, |_, _, stream| assert!(stream < 1 << 31));
+                rest = tail;
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! gRPC on the h2 crate: framing, statuses, limits and the rules of keepalive, as grpc-go has
+//! them. Knows nothing of what the messages say.
+
+mod conn;
+mod framing;
+mod io;
+mod keepalive;
+mod status;
+
+pub use conn::{labels, serve};

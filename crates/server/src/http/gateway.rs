@@ -1,0 +1,165 @@
+//! The JSON gateway: calls of the client API as POST requests under `/v3/`.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use api::error::{Code, Status};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::{Body as _, Incoming};
+use member::frontend::{self, Method, Shape};
+
+use super::body::Body;
+use super::{json, transcode};
+use crate::front::{Front, call};
+use crate::services::Route;
+
+/// What a message may grow by as JSON: base64, quotes and names.
+const JSON_FACTOR: usize = 2;
+/// Bytes asked of a stream at a time.
+const STREAM_BATCH: usize = 64 << 10;
+
+/// Answers a request for `/v3/{path}`.
+pub async fn respond(front: Rc<Front>, path: &str, request: Request<Incoming>) -> Response<Body> {
+    let line = front.common.config.emulated;
+    let refuse = |status: &Status, http: StatusCode| json(http, transcode::error(status, line).to_string());
+    let Some(method) = transcode::method(path) else {
+        return refuse(&Status::new(Code::NotFound, "Not Found"), StatusCode::NOT_FOUND);
+    };
+    if request.method() != http::Method::POST {
+        let status = Status::new(Code::Unimplemented, "Method Not Allowed");
+        return refuse(&status, StatusCode::NOT_IMPLEMENTED);
+    }
+    match call(&front, method, request).await {
+        Ok(response) => response,
+        Err(status) => refuse(&status, transcode::http_status(status.code)),
+    }
+}
+
+async fn call(
+    front: &Rc<Front>,
+    method: Method,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Status> {
+    let route = Route::find(method.path(), front.common.config.emulated)?;
+    let bytes_max = front.common.config.max_request_bytes.saturating_mul(JSON_FACTOR) + (512 << 10);
+    let body = read(request, bytes_max).await?;
+    let mut requests = transcode::requests(method, &body)?;
+    let context = frontend::Context::default();
+    let metrics = &front.common.metrics;
+    metrics.started(route);
+    if method.shape() == Shape::Unary {
+        // An empty body is an empty message; what follows the first value is not looked at.
+        let message = if requests.is_empty() {
+            Bytes::new()
+        } else {
+            requests.swap_remove(0)
+        };
+        let result = call::unary(front, method, message, context).await;
+        metrics.handled(
+            route,
+            result.as_ref().err().map_or(Code::Ok, |status| status.code),
+        );
+        let answer = transcode::answer(method, result?)?;
+        return Ok(from_grpc(json(StatusCode::OK, answer.to_string())));
+    }
+    if requests.is_empty() && method.shape() == Shape::ServerStream {
+        requests.push(Bytes::new());
+    }
+    let stream = call::Stream::open(front, method, context)?;
+    for message in requests {
+        stream.message(message);
+    }
+    stream.finish();
+    let lines = Lines {
+        front: front.clone(),
+        stream: Some(stream),
+        method,
+    };
+    let mut response = Response::new(Body::lines(lines));
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    Ok(from_grpc(response))
+}
+
+/// grpc-gateway passes the headers of the inner call on; this is the one there is.
+fn from_grpc(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(
+        "grpc-metadata-content-type",
+        HeaderValue::from_static("application/grpc"),
+    );
+    response
+}
+
+async fn read(request: Request<Incoming>, bytes_max: usize) -> Result<Bytes, Status> {
+    let mut body = std::pin::pin!(request.into_body());
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        let frame = frame.map_err(|error| Status::with(Code::InvalidArgument, error.to_string()))?;
+        if let Ok(data) = frame.into_data() {
+            if bytes.len() + data.len() > bytes_max {
+                return Err(Status::with(
+                    Code::ResourceExhausted,
+                    format!("request body larger than {bytes_max} bytes"),
+                ));
+            }
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(bytes.freeze())
+}
+
+/// A stream of the front as lines of JSON.
+pub struct Lines {
+    front: Rc<Front>,
+    /// `None` after its end.
+    stream: Option<call::Stream>,
+    method: Method,
+}
+
+impl Lines {
+    /// The next lines.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let Some(stream) = &mut self.stream else {
+            return Poll::Ready(None);
+        };
+        let polled = match stream.poll_next(cx, STREAM_BATCH) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(Some(polled)) => polled,
+        };
+        let mut out = String::new();
+        let mut failure = None;
+        for frame in polled.frames {
+            match transcode::answer(self.method, frame.parts.concat().into()) {
+                Ok(answer) => {
+                    out.push_str(&serde_json::json!({ "result": answer }).to_string());
+                    out.push('\n');
+                }
+                Err(status) => failure = Some(status),
+            }
+        }
+        if let Some(end) = polled.end {
+            let status = end.as_ref().err().cloned();
+            let code = status.as_ref().map_or(Code::Ok, |status| status.code);
+            self.front
+                .common
+                .metrics
+                .handled(Route::Member(self.method), code);
+            failure = failure.or(status);
+            self.stream = None;
+        }
+        if let Some(status) = failure {
+            let line = self.front.common.config.emulated;
+            out.push_str(&transcode::stream_error(&status, line).to_string());
+            out.push('\n');
+            self.stream = None;
+        }
+        match out.is_empty() {
+            true => Poll::Ready(None),
+            false => Poll::Ready(Some(out.into())),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! HTTP/1.1: the gateway, health, version, metrics, and the few things that a lone member's peer
+//! port answers. One connection a task.
+
+mod body;
+mod gateway;
+mod health;
+mod info;
+mod io;
+mod transcode;
+
+use std::convert::Infallible;
+use std::rc::Rc;
+
+use http::header::{ALLOW, CONTENT_TYPE, HOST, ORIGIN};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::front::Front;
+use body::Body;
+use io::HyperIo;
+
+/// What a listener offers over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// All there is for clients.
+    Client,
+    /// Metrics and health alone: `--listen-metrics-urls`.
+    Metrics,
+    /// What other members ask.
+    Peer,
+}
+
+/// Serves one connection to its end.
+pub async fn serve<S>(front: Rc<Front>, socket: S, offer: Offer)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let handler = {
+        let front = front.clone();
+        service_fn(move |request| {
+            let front = front.clone();
+            async move { Ok::<_, Infallible>(respond(front, request, offer).await) }
+        })
+    };
+    let connection = http1::Builder::new().serve_connection(HyperIo::new(socket), handler);
+    let mut connection = std::pin::pin!(connection);
+    // Errors end the connection: the client has gone, or does not speak HTTP.
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = front.stopped() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
+}
+
+async fn respond(front: Rc<Front>, request: Request<Incoming>, offer: Offer) -> Response<Body> {
+    match offer {
+        Offer::Client => guarded(front, request).await,
+        Offer::Metrics => endpoint(&front, &request).await.unwrap_or_else(not_found),
+        Offer::Peer => info::peer(&front, &request),
+    }
+}
+
+/// embed/serve.go accessController: first the host, then the origin.
+async fn guarded(front: Rc<Front>, request: Request<Incoming>) -> Response<Body> {
+    let config = &front.common.config;
+    let header = |name| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
+    let host = header(HOST).map(host_name).unwrap_or_default();
+    let any = |list: &[String]| list.iter().any(|item| item == "*");
+    let known = |list: &[String], text: &str| list.iter().any(|item| item == text);
+    if !any(&config.host_whitelist) && !known(&config.host_whitelist, host) {
+        front
+            .common
+            .log
+            .warn("rejecting HTTP request to prevent DNS rebinding attacks")
+            .text("host", host)
+            .emit();
+        return plain(
+            StatusCode::MISDIRECTED_REQUEST,
+            format!(
+                "The Host header of the request is not one that this server knows (CVE-2018-5702). Add it: --host-whitelist {host:?}"
+            ),
+        );
+    }
+    let origin = header(ORIGIN).unwrap_or_default().to_string();
+    // Without any origin given, all are allowed: pkg AccessController.OriginAllowed.
+    let allowed = match (
+        any(&config.cors) || config.cors.iter().all(String::is_empty),
+        &*origin,
+    ) {
+        (true, _) => Some("*"),
+        (false, origin) if known(&config.cors, origin) => Some(origin),
+        (false, _) => None,
+    };
+    let allowed = allowed.and_then(|origin| HeaderValue::from_str(origin).ok());
+    let mut response = if request.method() == Method::OPTIONS {
+        Response::new(Body::empty())
+    } else {
+        route(front, request).await
+    };
+    if let Some(origin) = allowed {
+        let headers = response.headers_mut();
+        let fixed = HeaderValue::from_static;
+        headers.insert(
+            "access-control-allow-methods",
+            fixed("POST, GET, OPTIONS, PUT, DELETE"),
+        );
+        headers.insert("access-control-allow-origin", origin);
+        headers.insert(
+            "access-control-allow-headers",
+            fixed("accept, content-type, authorization"),
+        );
+    }
+    response
+}
+
+/// The host of a `Host` header, without port and brackets.
+fn host_name(host: &str) -> &str {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    name.trim_start_matches('[').trim_end_matches(']')
+}
+
+async fn route(front: Rc<Front>, request: Request<Incoming>) -> Response<Body> {
+    let path = request.uri().path();
+    let gateway = path
+        .strip_prefix("/v3/")
+        .or_else(|| path.strip_prefix("/v3beta/"));
+    if let (Some(path), true) = (gateway, front.common.config.enable_grpc_gateway) {
+        let path = path.to_string();
+        return gateway::respond(front, &path, request).await;
+    }
+    if path == "/version" {
+        return only_get(&request, || info::version(&front));
+    }
+    endpoint(&front, &request).await.unwrap_or_else(not_found)
+}
+
+/// What both client and metrics listeners have.
+async fn endpoint(front: &Rc<Front>, request: &Request<Incoming>) -> Result<Response<Body>, ()> {
+    match request.uri().path() {
+        "/metrics" => Ok(info::metrics(front)),
+        "/health" => Ok(health::health(front, request).await),
+        path if path.starts_with("/livez") || path.starts_with("/readyz") => {
+            health::checks(front, request).await.ok_or(())
+        }
+        _ => Err(()),
+    }
+}
+
+fn not_found((): ()) -> Response<Body> {
+    plain(StatusCode::NOT_FOUND, "404 page not found")
+}
+
+/// A text with Go's `http.Error` headers.
+fn plain(status: StatusCode, text: impl Into<String>) -> Response<Body> {
+    let mut response = Response::new(Body::full(format!("{}\n", text.into())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn json(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::full(text));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn only_get(request: &Request<Incoming>, answer: impl FnOnce() -> Response<Body>) -> Response<Body> {
+    if request.method() == Method::GET {
+        return answer();
+    }
+    method_not_allowed()
+}
+
+fn method_not_allowed() -> Response<Body> {
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static("GET"));
+    response
+}
+
+/// The values of a parameter of the query, undecoded: names of alarms and checks need no escapes.
+fn query<'a>(request: &'a Request<Incoming>, name: &'a str) -> impl Iterator<Item = &'a str> {
+    let pairs = request.uri().query().unwrap_or_default().split('&');
+    pairs.filter_map(move |pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (key == name).then_some(value)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_lose_port_and_brackets() {
+        for (host, name) in [
+            ("localhost:2379", "localhost"),
+            ("a.b", "a.b"),
+            ("[::1]:2379", "::1"),
+            ("[::1]", "::1"),
+            ("", ""),
+        ] {
+            assert_eq!(host_name(host), name);
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! A server: the member with its driver, its front threads and its listeners.
+
+use std::net::UdpSocket;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use disk::Disk;
+use member::{Fatal, InitialMember, Shared};
+
+use crate::config::{self, Config, Span, Url, arch};
+use crate::driver::{
+    Clock, Driver, Event, Inbox, LONG_THREADS, Pool, READ_THREADS, Surroundings, lock, unix_ms,
+};
+use crate::front::{self, Common, Order, Orders};
+use crate::listen::{self, Door, ListenError, Listener};
+use crate::log::Log;
+use crate::metrics::{MeasuredDisk, Metrics};
+
+/// Pause between attempts on a directory that another process holds.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+/// Time after which that is worth a warning: etcd's server/storage/backend.go.
+const LOCK_WARNING: Duration = Duration::from_secs(10);
+/// Time that the stages have to write what they hold when the server stops.
+const STOP_MAX: Duration = Duration::from_secs(60);
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener could not be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The settings do not fit together.
+    #[error("{0}")]
+    Settings(String),
+    /// The data directory could not be opened; the text says what to do.
+    #[error(transparent)]
+    Member(#[from] member::Error),
+    /// The system refused a thread or a runtime.
+    #[error("cannot start threads: {0}")]
+    Threads(#[from] std::io::Error),
+}
+
+/// A running server.
+pub struct Server {
+    driver: Arc<Driver>,
+    fronts: Arc<Vec<Orders>>,
+    /// Those that open when the member is ready.
+    client_doors: Mutex<Vec<Listener>>,
+    events: Receiver<Event>,
+    sender: Sender<Event>,
+    log: Log,
+    /// Where each listener listens.
+    pub addresses: Vec<(Door, String)>,
+}
+
+impl Server {
+    /// Opens the listeners and the member, and starts all threads. Clients are let in by
+    /// `open_doors`.
+    pub fn start(config: Config, log: Log, disk: Arc<dyn Disk>) -> Result<Server, StartError> {
+        let fronts = thread::available_parallelism().map_or(1, usize::from);
+        announce_directory(&config, &log, &*disk);
+        log.info("configuring peer listeners")
+            .list("listen-peer-urls", texts(&config.listen_peer_urls))
+            .emit();
+        log.info("configuring client listeners")
+            .list("listen-client-urls", texts(&config.listen_client_urls))
+            .emit();
+        let listeners = listen::open_all(&config)?;
+        let addresses = listeners
+            .iter()
+            .map(|listener| (listener.door, listener.address.clone()))
+            .collect();
+        let metrics = Arc::new(Metrics::default());
+        let disk: Arc<dyn Disk> = Arc::new(MeasuredDisk::new(disk, metrics.clone()));
+        announce_start(&config, &log, fronts);
+        let clock = Clock::start();
+        let mut opened = open_patiently(&disk, &member_config(&config, fronts)?, clock, &log)?;
+        let seats = std::mem::take(&mut opened.fronts);
+        let shared = opened.shared.clone();
+        let views = seats.first().map(|seat| seat.views.clone());
+        let views = views.expect("a member has as many seats as it was asked for");
+        let inboxes: Vec<Arc<Inbox>> = seats.iter().map(|_| Arc::new(Inbox::default())).collect();
+        let (sender, events) = channel();
+        let driver = Driver::start(
+            opened,
+            inboxes.clone(),
+            Surroundings {
+                clock,
+                log: log.clone(),
+                events: sender.clone(),
+                tick: Duration::from_millis(config.heartbeat_ms),
+                reads: Pool::start("read", READ_THREADS)?,
+                long: Pool::start("long", LONG_THREADS)?,
+            },
+        )?;
+        announce_serving(&config, &log, &shared);
+        let common = Arc::new(Common {
+            config,
+            shared,
+            views,
+            driver: driver.clone(),
+            clock,
+            log: log.clone(),
+            metrics,
+        });
+        let mut orders = Vec::new();
+        for (seat, inbox) in seats.into_iter().zip(inboxes) {
+            orders.push(front::start(common.clone(), seat, inbox, sender.clone())?);
+        }
+        let (peer_doors, client_doors): (Vec<_>, Vec<_>) = listeners
+            .into_iter()
+            .partition(|listener| listener.door == Door::Peer);
+        let server = Server {
+            driver,
+            fronts: Arc::new(orders),
+            client_doors: Mutex::new(client_doors),
+            events,
+            sender,
+            log,
+            addresses,
+        };
+        for listener in &peer_doors {
+            server
+                .log
+                .info("serving peer traffic")
+                .text("address", &listener.address)
+                .emit();
+        }
+        server.accept(peer_doors);
+        Ok(server)
+    }
+
+    fn accept(&self, listeners: Vec<Listener>) {
+        if let Some(first) = self.fronts.first() {
+            let _ = first.send(Order::Accept(listeners, self.fronts.clone()));
+        }
+    }
+
+    /// Lets clients in.
+    pub fn open_doors(&self) {
+        let doors = std::mem::take(&mut *lock(&self.client_doors));
+        for listener in &doors {
+            let traffic = match listener.door {
+                Door::Client { http: true } => "grpc+http",
+                Door::Client { http: false } => "grpc",
+                Door::ClientHttp | Door::Metrics | Door::Peer => "http",
+            };
+            self.log
+                .info("serving client traffic insecurely; this is strongly discouraged!")
+                .text("traffic", traffic)
+                .text("address", &listener.address)
+                .emit();
+        }
+        self.accept(doors);
+    }
+
+    /// Waits for the next event.
+    pub fn next_event(&self) -> Event {
+        self.events.recv().expect("the server itself holds a sender")
+    }
+
+    /// Where events go.
+    pub fn events(&self) -> Sender<Event> {
+        self.sender.clone()
+    }
+
+    /// Stops in order: no new clients, what is in flight finishes (for `patience` at most), the
+    /// member writes everything.
+    pub fn stop(&self, patience: Duration) -> Result<(), Fatal> {
+        for front in self.fronts.iter() {
+            let _ = front.send(Order::Stop);
+        }
+        let deadline = Instant::now() + patience;
+        let mut busy = self.fronts.len();
+        while busy > 0 {
+            match self.event_until(deadline) {
+                Some(Event::Drained) => busy -= 1,
+                Some(Event::Fatal(fatal)) => return Err(fatal),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        self.driver.stop();
+        let deadline = Instant::now() + STOP_MAX;
+        loop {
+            match self.event_until(deadline) {
+                Some(Event::Stopped) => return Ok(()),
+                Some(Event::Fatal(fatal)) => return Err(fatal),
+                Some(_) => {}
+                None => {
+                    return Err(Fatal {
+                        what: "member".to_string(),
+                        reason: "it did not stop in time; the log has all that was acknowledged".to_string(),
+                    });
+                }
+            }
+        }
+    }
+
+    fn event_until(&self, deadline: Instant) -> Option<Event> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.events.recv_timeout(left) {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        }
+    }
+}
+
+/// Opens the member, waiting without limit while another process holds the directory.
+fn open_patiently(
+    disk: &Arc<dyn Disk>,
+    config: &member::Config,
+    clock: Clock,
+    log: &Log,
+) -> Result<member::Opened, StartError> {
+    let start = Instant::now();
+    let mut warned = false;
+    let seed = u64::from(std::process::id()) ^ unix_ms().rotate_left(20);
+    loop {
+        match member::open(disk, config, clock.now(), unix_ms(), seed, log) {
+            Err(member::Error::Locked { path }) => {
+                if !warned && start.elapsed() >= LOCK_WARNING {
+                    warned = true;
+                    log.info("db file is flocked by another process, or taking too long")
+                        .show("path", path.display())
+                        .text("took", "10s")
+                        .emit();
+                }
+                thread::sleep(LOCK_PAUSE);
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
+fn member_config(config: &Config, fronts: usize) -> Result<member::Config, StartError> {
+    Ok(member::Config {
+        name: config.name.clone(),
+        data_dir: config.data_dir.clone(),
+        wal_dir: config.wal_dir.clone(),
+        line: config.emulated,
+        initial_cluster: initial_cluster(&config.initial_cluster)?,
+        initial_cluster_token: config.initial_cluster_token.clone(),
+        new_cluster: config.initial_cluster_state == "new",
+        advertise_peer_urls: texts(&config.initial_advertise_peer_urls),
+        advertise_client_urls: texts(&config.advertise_client_urls),
+        force_new_cluster: config.force_new_cluster,
+        tick: Duration::from_millis(config.heartbeat_ms),
+        election_ticks: u32::try_from(config.election_ms / config.heartbeat_ms).unwrap_or(u32::MAX),
+        initial_election_tick_advance: config.initial_election_tick_advance,
+        pre_vote: config.pre_vote,
+        snapshot_count: config.snapshot_count,
+        snapshot_catchup_entries: config.snapshot_catchup_entries,
+        snapshots_max: size(config.max_snapshots),
+        wals_max: size(config.max_wals),
+        quota_backend_bytes: config.quota_backend_bytes,
+        backend_batch_interval: config.backend_batch_interval,
+        backend_batch_limit: config.backend_batch_limit,
+        request_bytes_max: config.max_request_bytes,
+        txn_ops_max: config.max_txn_ops,
+        learners_max: usize::try_from(config.max_learners).unwrap_or(0),
+        compaction_batch_limit: config.compaction_batch_limit,
+        compaction_sleep_interval: config.compaction_sleep_interval,
+        auto_compaction: match config.auto_compaction {
+            config::AutoCompaction::Off => member::AutoCompaction::Off,
+            config::AutoCompaction::Periodic(span) => member::AutoCompaction::Periodic(span),
+            config::AutoCompaction::Revision(kept) => member::AutoCompaction::Revision(kept),
+        },
+        warning_apply_duration: config.warning_apply_duration,
+        lease_checkpoint: config.gates.is_on("LeaseCheckpoint"),
+        lease_checkpoint_persist: config.gates.is_on("LeaseCheckpointPersist"),
+        downgrade_check_time: config.downgrade_check_time,
+        watch_progress_interval: config.watch_progress_notify_interval,
+        unsafe_no_fsync: config.unsafe_no_fsync,
+        fronts,
+        ..member::Config::default()
+    })
+}
+
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// `name=url,name=url`, a name once for each of its URLs: client/pkg/types/urlsmap.go.
+fn initial_cluster(text: &str) -> Result<Vec<InitialMember>, StartError> {
+    let mut members: Vec<InitialMember> = Vec::new();
+    for item in text.split(',').filter(|item| !item.is_empty()) {
+        let (name, url) = item
+            .split_once('=')
+            .filter(|(name, url)| !name.is_empty() && !url.is_empty())
+            .ok_or_else(|| {
+                StartError::Settings(format!("--initial-cluster: empty URL given for {item:?}"))
+            })?;
+        match members.iter_mut().find(|member| member.name == name) {
+            Some(member) => member.peer_urls.push(url.to_string()),
+            None => members.push(InitialMember {
+                name: name.to_string(),
+                peer_urls: vec![url.to_string()],
+            }),
+        }
+    }
+    for member in &mut members {
+        member.peer_urls.sort();
+    }
+    Ok(members)
+}
+
+fn texts(urls: &[Url]) -> Vec<String> {
+    urls.iter().map(Url::to_string).collect()
+}
+
+fn announce_directory(config: &Config, log: &Log, disk: &dyn Disk) {
+    let is_member = matches!(disk.metadata(&config.data_dir.join("member")), Ok(Some(_)));
+    let (text, kind) = match is_member {
+        true => ("server has already been initialized", "member"),
+        false => ("Initialize and start etcd server", "empty"),
+    };
+    log.info(text)
+        .show("data-dir", config.data_dir.display())
+        .text("dir-type", kind)
+        .emit();
+}
+
+fn announce_start(config: &Config, log: &Log, cores: usize) {
+    let millis = |number: u64| Span::from_millis(i64::try_from(number).unwrap_or(i64::MAX));
+    let cores = i64::try_from(cores).unwrap_or(i64::MAX);
+    log.info("starting an etcd server")
+        .show("etcd-version", config.emulated.release())
+        .text("mainstay-version", env!("CARGO_PKG_VERSION"))
+        .text("os", std::env::consts::OS)
+        .text("arch", arch())
+        .num("max-cpu-available", cores)
+        .text("name", &config.name)
+        .show("data-dir", config.data_dir.display())
+        .show("member-dir", config.data_dir.join("member").display())
+        .flag("force-new-cluster", config.force_new_cluster)
+        .show("heartbeat-interval", millis(config.heartbeat_ms))
+        .show("election-timeout", millis(config.election_ms))
+        .num("snapshot-count", config.snapshot_count)
+        .num("max-wals", config.max_wals)
+        .num("max-snapshots", config.max_snapshots)
+        .num("snapshot-catchup-entries", config.snapshot_catchup_entries)
+        .list(
+            "initial-advertise-peer-urls",
+            texts(&config.initial_advertise_peer_urls),
+        )
+        .list("listen-peer-urls", texts(&config.listen_peer_urls))
+        .list("advertise-client-urls", texts(&config.advertise_client_urls))
+        .list("listen-client-urls", texts(&config.listen_client_urls))
+        .list("listen-metrics-urls", texts(&config.listen_metrics_urls))
+        .list("cors", &config.cors)
+        .list("host-whitelist", &config.host_whitelist)
+        .text("initial-cluster", &config.initial_cluster)
+        .text("initial-cluster-state", &config.initial_cluster_state)
+        .text("initial-cluster-token", &config.initial_cluster_token)
+        .num("quota-backend-bytes", config.quota_backend_bytes)
+        .num(
+            "max-request-bytes",
+            u64::try_from(config.max_request_bytes).unwrap_or(u64::MAX),
+        )
+        .num("max-concurrent-streams", config.max_concurrent_streams)
+        .flag("pre-vote", config.pre_vote)
+        .text("feature-gates", &config.gates.given)
+        .text("auto-compaction-mode", &config.auto_compaction_mode)
+        .num("max-learners", config.max_learners)
+        .emit();
+}
+
+fn announce_serving(config: &Config, log: &Log, shared: &Shared) {
+    log.info("now serving peer/client/metrics")
+        .text("local-member-id", format!("{:x}", shared.member_id))
+        .list(
+            "initial-advertise-peer-urls",
+            texts(&config.initial_advertise_peer_urls),
+        )
+        .list("listen-peer-urls", texts(&config.listen_peer_urls))
+        .list("advertise-client-urls", texts(&config.advertise_client_urls))
+        .list("listen-client-urls", texts(&config.listen_client_urls))
+        .list("listen-metrics-urls", texts(&config.listen_metrics_urls))
+        .emit();
+}
+
+/// The address by which this machine reaches others, which is how they reach it. Nothing is sent:
+/// a datagram socket only looks its route up.
+pub fn default_host() -> Option<String> {
+    // An address for documentation (RFC 5737): it stands for "anywhere".
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn initial_clusters_are_read() {
+        let members = initial_cluster("b=http://x:2,a=http://y:1,b=http://x:1").unwrap();
+        assert_eq!(members[0].name, "b");
+        assert_eq!(members[0].peer_urls, ["http://x:1", "http://x:2"]);
+        assert_eq!(members[1].peer_urls, ["http://y:1"]);
+        for text in ["a", "a=", "=http://x:1"] {
+            assert!(initial_cluster(text).is_err(), "{text}");
+        }
+    }
+}

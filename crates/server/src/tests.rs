@@ -1,0 +1,360 @@
+//! A whole server in the process, on real sockets: what a client sees, from the first connection
+//! to the stop and the start after it.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
+
+use api::etcdserverpb as pb;
+use bytes::{Bytes, BytesMut};
+use disk::RealDisk;
+use h2::client::SendRequest;
+use http::{HeaderMap, Request};
+use prost::Message;
+
+use crate::config::{self, Loaded, LogConfig, Sources};
+use crate::driver::Event;
+use crate::listen::Door;
+use crate::log::{Level, Log};
+use crate::server::Server;
+
+/// Longest wait for anything in these tests: a bound for a broken server, never a measure.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Running {
+    server: Server,
+    client: String,
+    peer: String,
+}
+
+fn start(data_dir: &Path, more: &[&str]) -> Running {
+    let dir = data_dir.display().to_string();
+    let mut args = vec![
+        "--data-dir",
+        &dir,
+        "--listen-client-urls=http://127.0.0.1:0",
+        "--advertise-client-urls=http://127.0.0.1:2379",
+        "--listen-peer-urls=http://127.0.0.1:0",
+    ];
+    args.extend(more);
+    let args: Vec<String> = args.into_iter().map(str::to_string).collect();
+    let sources = Sources {
+        args: &args,
+        env: &[],
+        read_file: &|_| Err(std::io::ErrorKind::NotFound.into()),
+        default_host: &|| None,
+    };
+    let Loaded::Run(config) = config::load(&sources, &mut Vec::new()).unwrap() else {
+        panic!("these are settings to run with");
+    };
+    let log = Log::start(&LogConfig {
+        level: Level::Warn,
+        json: true,
+        outputs: vec!["stderr".into()],
+    })
+    .unwrap();
+    let server = Server::start(*config, log, RealDisk::shared()).unwrap();
+    assert!(matches!(server.next_event(), Event::Ready));
+    server.open_doors();
+    let address = |wanted: fn(&Door) -> bool| {
+        let found = server.addresses.iter().find(|(door, _)| wanted(door));
+        found.unwrap().1.clone()
+    };
+    let client = address(|door| matches!(door, Door::Client { .. }));
+    let peer = address(|door| *door == Door::Peer);
+    Running { server, client, peer }
+}
+
+/// A gRPC client that knows no more than frames.
+struct Client {
+    runtime: tokio::runtime::Runtime,
+    requests: SendRequest<Bytes>,
+}
+
+/// The end of a call: status code and message.
+type End = (u16, String);
+
+fn end_of(headers: &HeaderMap) -> End {
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+            .to_string()
+    };
+    (text("grpc-status").parse().unwrap(), text("grpc-message"))
+}
+
+fn framed(message: &[u8]) -> Bytes {
+    let mut out = BytesMut::from(&[0][..]);
+    out.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
+    out.extend_from_slice(message);
+    out.freeze()
+}
+
+impl Client {
+    fn connect(address: &str) -> Client {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let requests = runtime.block_on(async {
+            let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+            let (requests, connection) = h2::client::Builder::new()
+                .initial_window_size(1 << 20)
+                .initial_connection_window_size(1 << 20)
+                .handshake(socket)
+                .await
+                .unwrap();
+            tokio::spawn(async move { drop(connection.await) });
+            requests
+        });
+        Client { runtime, requests }
+    }
+
+    fn request(path: &str) -> http::request::Builder {
+        Request::post(format!("http://x{path}")).header("te", "trailers")
+    }
+
+    /// Sends whole bytes, and reads messages until the end or until there are `wanted`.
+    fn exchange(
+        &mut self,
+        request: Request<()>,
+        body: Bytes,
+        half_close: bool,
+        wanted: usize,
+    ) -> (Vec<Bytes>, Option<End>) {
+        let mut requests = self.requests.clone();
+        let talk = async move {
+            requests = requests.ready().await.unwrap();
+            let (response, mut send) = requests.send_request(request, false).unwrap();
+            send.send_data(body, half_close).unwrap();
+            let response = response.await.unwrap();
+            if response.headers().contains_key("grpc-status") {
+                return (Vec::new(), Some(end_of(response.headers())));
+            }
+            assert_eq!(response.headers()["content-type"], "application/grpc");
+            let mut body = response.into_body();
+            let (mut bytes, mut messages) = (BytesMut::new(), Vec::new());
+            while let Some(piece) = body.data().await {
+                let piece = piece.unwrap();
+                let _ = body.flow_control().release_capacity(piece.len());
+                bytes.extend_from_slice(&piece);
+                while let Some(&[_, a, b, c, d]) = bytes.first_chunk() {
+                    let length = u32::from_be_bytes([a, b, c, d]) as usize;
+                    if bytes.len() < 5 + length {
+                        break;
+                    }
+                    messages.push(bytes.split_to(5 + length).split_off(5).freeze());
+                }
+                if messages.len() >= wanted {
+                    return (messages, None);
+                }
+            }
+            let trailers = body.trailers().await.unwrap().unwrap();
+            (messages, Some(end_of(&trailers)))
+        };
+        self.runtime
+            .block_on(async { tokio::time::timeout(PATIENCE, talk).await })
+            .unwrap()
+    }
+
+    fn unary<A: Message + Default>(&mut self, path: &str, message: &impl Message) -> Result<A, End> {
+        let request = Self::request(path).header("content-type", "application/grpc");
+        let body = framed(&message.encode_to_vec());
+        let (messages, end) = self.exchange(request.body(()).unwrap(), body, true, usize::MAX);
+        match end.unwrap() {
+            (0, _) => Ok(A::decode(messages[0].clone()).unwrap()),
+            end => Err(end),
+        }
+    }
+
+    fn put(&mut self, key: &str, value: &str) -> i64 {
+        let put = pb::PutRequest {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            value: Bytes::copy_from_slice(value.as_bytes()),
+            ..Default::default()
+        };
+        let answer: pb::PutResponse = self.unary("/etcdserverpb.KV/Put", &put).unwrap();
+        answer.header.unwrap().revision
+    }
+
+    fn get(&mut self, key: &str) -> Option<String> {
+        let range = pb::RangeRequest {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            ..Default::default()
+        };
+        let answer: pb::RangeResponse = self.unary("/etcdserverpb.KV/Range", &range).unwrap();
+        let kv = answer.kvs.into_iter().next()?;
+        Some(String::from_utf8(kv.value.to_vec()).unwrap())
+    }
+}
+
+/// One HTTP/1.1 exchange: status and body, chunks joined.
+fn http(address: &str, request: &str) -> (u16, String) {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.to_string())
+}
+
+fn get(address: &str, path: &str) -> (u16, String) {
+    http(
+        address,
+        &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"),
+    )
+}
+
+fn post(address: &str, path: &str, body: &str) -> (u16, String) {
+    let length = body.len();
+    http(
+        address,
+        &format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        ),
+    )
+}
+
+#[test]
+fn what_is_written_is_read_watched_and_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path(), &[]);
+    let mut client = Client::connect(&running.client);
+    let first = client.put("foo", "bar");
+    assert_eq!(client.put("foo", "baz"), first + 1);
+    assert_eq!(client.get("foo").as_deref(), Some("baz"));
+
+    let create = pb::WatchRequest {
+        request_union: Some(pb::watch_request::RequestUnion::CreateRequest(
+            pb::WatchCreateRequest {
+                key: "foo".into(),
+                start_revision: first,
+                ..Default::default()
+            },
+        )),
+    };
+    let request = Client::request("/etcdserverpb.Watch/Watch").header("content-type", "application/grpc");
+    let (messages, end) = client.exchange(
+        request.body(()).unwrap(),
+        framed(&create.encode_to_vec()),
+        false,
+        2,
+    );
+    assert_eq!(end, None);
+    let mut responses = messages
+        .into_iter()
+        .map(|message| pb::WatchResponse::decode(message).unwrap());
+    assert!(responses.next().unwrap().created);
+    let values: Vec<Bytes> = responses
+        .flat_map(|response| response.events)
+        .map(|event| event.kv.unwrap().value)
+        .collect();
+    assert_eq!(values, ["bar", "baz"]);
+    drop(client);
+
+    running.server.stop(PATIENCE).unwrap();
+    drop(running);
+    let running = start(dir.path(), &[]);
+    let mut client = Client::connect(&running.client);
+    assert_eq!(client.get("foo").as_deref(), Some("baz"));
+    assert_eq!(client.put("foo", "again"), first + 2);
+    drop(client);
+    running.server.stop(PATIENCE).unwrap();
+}
+
+#[test]
+fn wrong_calls_get_the_answers_of_grpc_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path(), &["--max-request-bytes=1000"]);
+    let mut client = Client::connect(&running.client);
+    let grpc = |path: &str| Client::request(path).header("content-type", "application/grpc");
+    let end = |client: &mut Client, request: http::request::Builder, body: Bytes| {
+        client.exchange(request.body(()).unwrap(), body, true, 9).1
+    };
+    let put = "/etcdserverpb.KV/Put";
+    let expect = |code: u16, text: &str| Some((code, text.to_string()));
+
+    let unknown = end(&mut client, grpc("/etcdserverpb.KV/X"), framed(b""));
+    assert_eq!(
+        unknown,
+        expect(12, "unknown method X for service etcdserverpb.KV")
+    );
+    let other = Client::request(put).header("content-type", "text/html");
+    let other = end(&mut client, other, framed(b""));
+    assert_eq!(
+        other,
+        expect(3, "invalid gRPC request content-type \"text/html\"")
+    );
+    let empty = end(&mut client, grpc(put), framed(b""));
+    assert_eq!(empty, expect(3, "etcdserver: key is not provided"));
+    let large = end(&mut client, grpc(put), framed(&vec![0; 600_000]));
+    assert_eq!(
+        large,
+        expect(8, "grpc: received message larger than max (600000 vs. 525288)")
+    );
+    let zipped = grpc(put).header("grpc-encoding", "gzip");
+    let zipped = end(&mut client, zipped, Bytes::from_static(&[1, 0, 0, 0, 0]));
+    assert_eq!(
+        zipped,
+        expect(
+            12,
+            "grpc: Decompressor is not installed for grpc-encoding \"gzip\""
+        )
+    );
+    let auth = end(&mut client, grpc("/etcdserverpb.Auth/AuthEnable"), framed(b""));
+    assert_eq!(auth.unwrap().0, 12);
+    // The connection has lived through all of that.
+    assert_eq!(client.get("none"), None);
+    drop(client);
+    running.server.stop(PATIENCE).unwrap();
+}
+
+#[test]
+fn the_gateway_and_the_endpoints_answer_on_the_same_port() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path(), &[]);
+    let (client, peer) = (&*running.client, &*running.peer);
+    assert_eq!(
+        get(client, "/health"),
+        (200, r#"{"health":"true","reason":""}"#.into())
+    );
+    let version = get(client, "/version").1;
+    assert!(
+        version.starts_with(r#"{"etcdserver":"3.7.1","etcdcluster":""#),
+        "{version}"
+    );
+    assert_eq!(get(client, "/readyz").0, 200);
+    assert!(get(client, "/metrics").1.contains("\netcd_server_has_leader 1\n"));
+    assert_eq!(get(client, "/nothing"), (404, "404 page not found\n".into()));
+    let (status, members) = get(peer, "/members");
+    assert!(
+        status == 200 && members.contains("\"name\":\"default\""),
+        "{members}"
+    );
+
+    let (status, put) = post(client, "/v3/kv/put", r#"{"key":"Zm9v","value":"YmFy"}"#);
+    assert!(status == 200 && put.contains("\"revision\":\"2\""), "{put}");
+    let (_, range) = post(client, "/v3/kv/range", r#"{"key":"Zm9v"}"#);
+    assert!(range.contains("\"value\":\"YmFy\""), "{range}");
+    assert_eq!(
+        post(client, "/v3/kv/put", "{}"),
+        (
+            400,
+            r#"{"code":3,"message":"etcdserver: key is not provided"}"#.into()
+        )
+    );
+    assert_eq!(post(client, "/v3/nope", "{}").0, 404);
+    assert_eq!(get(client, "/v3/kv/range").0, 501);
+    // A stream that ends: one answer for each keepalive.
+    post(client, "/v3/lease/grant", r#"{"ID":7,"TTL":100}"#);
+    let (_, alive) = post(client, "/v3/lease/keepalive", r#"{"ID":7}"#);
+    assert!(
+        alive.contains(r#"{"result":{"#) && alive.contains(r#""TTL":"100""#),
+        "{alive}"
+    );
+    running.server.stop(PATIENCE).unwrap();
+}

@@ -203,3 +203,45 @@ fn sizes_and_kinds_that_cannot_be_stored_are_refused() {
         Err(Error::Io { .. })
     ));
 }
+
+/// Long runs forward (which read ahead), short ones back, and jumps.
+#[test]
+fn a_cursor_goes_to_and_fro() {
+    const ROWS: u64 = 3000;
+    let disk = MemDisk::new();
+    let db = filled(
+        &disk,
+        ROWS,
+        Options {
+            cache_bytes_max: 0,
+            ..options()
+        },
+    );
+    let snapshot = db.snapshot();
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut cursor = snapshot.cursor(b"key", Wait::Yes).unwrap();
+    let mut at = random.u64(0..ROWS);
+    let mut row = cursor.seek(&common::key(at)).unwrap();
+    for _ in 0..300 {
+        let steps = random.u64(0..200);
+        match random.u8(0..8) {
+            0 => {
+                at = random.u64(0..ROWS);
+                row = cursor.seek(&common::key(at)).unwrap();
+            }
+            1 | 2 => {
+                for _ in 0..steps.min(at) {
+                    row = cursor.prev().unwrap();
+                    at -= 1;
+                }
+            }
+            _ => {
+                for _ in 0..steps.min(ROWS - 1 - at) {
+                    row = cursor.next().unwrap();
+                    at += 1;
+                }
+            }
+        }
+        assert_eq!(row.as_ref().unwrap().0, common::key(at));
+    }
+}

@@ -37,6 +37,7 @@ pub(super) enum Work {
     },
     RangeStream {
         token: Token,
+        serial: u64,
         chunk: Box<read::Chunk>,
         view: Arc<View>,
     },
@@ -51,6 +52,7 @@ pub(super) enum Work {
     },
     Snapshot {
         token: Token,
+        serial: u64,
         reader: Box<SnapshotReader>,
     },
     History(HistoryJob),
@@ -66,6 +68,7 @@ pub(super) enum Found {
     },
     RangeStream {
         token: Token,
+        serial: u64,
         chunk: Box<read::Chunk>,
         result: Result<Bytes, mvcc::Error>,
     },
@@ -82,6 +85,7 @@ pub(super) enum Found {
     },
     Snapshot {
         token: Token,
+        serial: u64,
         reader: Box<SnapshotReader>,
         result: Result<Vec<Bytes>, mvcc::Error>,
     },
@@ -125,11 +129,17 @@ impl Job {
             },
             Work::RangeStream {
                 token,
+                serial,
                 mut chunk,
                 view,
             } => {
                 let result = chunk.read(&view, Wait::Yes);
-                Found::RangeStream { token, chunk, result }
+                Found::RangeStream {
+                    token,
+                    serial,
+                    chunk,
+                    result,
+                }
             }
             Work::HashKv { id, mut hash } => {
                 let result = hash.step(HASH_ROWS_MAX, Wait::Yes);
@@ -148,10 +158,15 @@ impl Job {
                     result,
                 }
             }
-            Work::Snapshot { token, mut reader } => {
+            Work::Snapshot {
+                token,
+                serial,
+                mut reader,
+            } => {
                 let result = reader.read();
                 Found::Snapshot {
                     token,
+                    serial,
                     reader,
                     result,
                 }

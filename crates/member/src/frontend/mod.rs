@@ -219,6 +219,9 @@ pub struct Frontend {
     deadlines: BTreeSet<(Instant, u64)>,
     reads: Reads,
     streams: BTreeMap<Token, Stream>,
+    streams_opened: u64,
+    /// The newest request that waits, or did.
+    last_wait: u64,
     hub: watch::Hub,
     outputs: VecDeque<Output>,
     to_decide: Vec<AskDecide>,
@@ -228,6 +231,8 @@ pub struct Frontend {
     /// One step of catching up is taken after each input, so that neither starves the other.
     may_catch_up: bool,
     stopped: bool,
+    /// The data file cannot be read.
+    is_broken: bool,
 }
 
 /// What this front saw of leaders.
@@ -260,6 +265,8 @@ impl Frontend {
             deadlines: BTreeSet::new(),
             reads: Reads::default(),
             streams: BTreeMap::new(),
+            streams_opened: 0,
+            last_wait: 0,
             hub,
             outputs: VecDeque::new(),
             to_decide: Vec::new(),
@@ -268,6 +275,7 @@ impl Frontend {
             leader: Leader::default(),
             may_catch_up: false,
             stopped: false,
+            is_broken: false,
         }
     }
 
@@ -325,7 +333,12 @@ impl Frontend {
                 let result = self.client_result(result);
                 self.finish(id, result);
             }
-            Found::RangeStream { token, chunk, result } => self.range_chunk_read(token, chunk, result),
+            Found::RangeStream {
+                token,
+                serial,
+                chunk,
+                result,
+            } => self.range_chunk_read(token, serial, chunk, result),
             Found::HashKv { id, hash, result } => self.hash_kv_step(id, hash, result),
             Found::Hash {
                 id,
@@ -335,9 +348,10 @@ impl Frontend {
             } => self.hash_step(id, hash, revision, result),
             Found::Snapshot {
                 token,
+                serial,
                 reader,
                 result,
-            } => self.snapshot_read(token, reader, result),
+            } => self.snapshot_read(token, serial, reader, result),
             Found::History(done) => {
                 let step = self.hub.history_done(done);
                 self.caught_up(step);
@@ -347,7 +361,7 @@ impl Frontend {
 
     /// When `tick` wants to be called next, if nothing else happens before.
     pub fn next_tick(&self) -> Option<Instant> {
-        if self.hub.is_behind() {
+        if self.hub.is_behind() && !self.is_broken {
             return Some(Instant::default());
         }
         let leader_check = self
@@ -389,7 +403,7 @@ impl Frontend {
         if !self.to_apply.is_empty() {
             return Some(Output::Apply(std::mem::take(&mut self.to_apply)));
         }
-        if self.outputs.is_empty() && self.may_catch_up && self.hub.is_behind() {
+        if self.outputs.is_empty() && self.may_catch_up && self.hub.is_behind() && !self.is_broken {
             self.may_catch_up = false;
             let view = self.views.load();
             let step = self.hub.catch_up(&view);
@@ -448,6 +462,7 @@ impl Frontend {
     }
 
     fn broken(&mut self, error: &mvcc::Error) {
+        self.is_broken = true;
         self.outputs.push_back(Output::Broken(Fatal {
             what: "data file".to_owned(),
             reason: error.to_string(),
@@ -475,6 +490,7 @@ impl Frontend {
         started: Instant,
         deadline: Option<(Instant, Status)>,
     ) {
+        self.last_wait = id;
         if let Some((at, _)) = &deadline {
             self.deadlines.insert((*at, id));
         }

@@ -35,6 +35,10 @@ pub(super) struct Stream {
     context: Context,
     /// How the stream ends, once that is known; what is queued goes out before.
     end: Option<Result<(), Status>>,
+    /// Tells this stream from earlier ones that had its token: jobs come back late.
+    serial: u64,
+    /// The request under which it waits for an index or a pinned file.
+    wait: Option<u64>,
     kind: Kind,
 }
 
@@ -167,9 +171,12 @@ impl Frontend {
         if context.require_leader && !self.streams.values().any(Stream::requires_leader) {
             self.leader.next_check = now + self.config.election_timeout;
         }
+        self.streams_opened += 1;
         let stream = Stream {
             context,
             end: None,
+            serial: self.streams_opened,
+            wait: None,
             kind,
         };
         self.streams.insert(token, stream);
@@ -275,6 +282,9 @@ impl Frontend {
         let Some(stream) = self.streams.remove(&token) else {
             return;
         };
+        if let Some(id) = stream.wait {
+            self.forget(id);
+        }
         match stream.kind {
             Kind::Watch => self.hub.close(token),
             Kind::KeepAlive(keep_alive) => {
@@ -282,15 +292,25 @@ impl Frontend {
                     self.forget(renewal.id);
                 }
             }
-            // What they wait for finds no stream and is dropped.
+            // A job that is out finds no stream of its serial, and is dropped.
             Kind::RangeStream(_) | Kind::Snapshot(_) => {}
         }
+    }
+
+    fn stream_of(&mut self, token: Token, serial: u64) -> Option<&mut Stream> {
+        self.streams
+            .get_mut(&token)
+            .filter(|stream| stream.serial == serial)
     }
 
     /// Ends a stream after what is queued.
     pub(super) fn end_stream(&mut self, token: Token, end: Result<(), Status>) {
         if let Some(stream) = self.streams.get_mut(&token) {
             stream.end.get_or_insert(end);
+            if matches!(stream.kind, Kind::Watch) {
+                // Nothing new, or a busy store would put off the end for ever.
+                self.hub.cancel_all(token);
+            }
             self.outputs.push_back(Output::Wake(token));
         }
     }
@@ -390,8 +410,20 @@ impl Frontend {
             return Ok(());
         }
         match self.read_linearizable(token, Read::RangeStream, &context, now) {
-            Outcome::Done(Err(status)) => Err(status),
-            _ => Ok(()),
+            Outcome::Done(Err(status)) => return Err(status),
+            Outcome::Done(Ok(_)) => {}
+            Outcome::Pending => self.note_wait(token),
+        }
+        Ok(())
+    }
+
+    /// Notes under which request a stream waits, which is the last one made.
+    fn note_wait(&mut self, token: Token) {
+        let id = self.last_wait;
+        if self.waiting.contains_key(&id)
+            && let Some(stream) = self.streams.get_mut(&token)
+        {
+            stream.wait = Some(id);
         }
     }
 
@@ -408,6 +440,7 @@ impl Frontend {
         if stream.end.is_some() {
             return;
         }
+        let serial = stream.serial;
         match &mut stream.kind {
             Kind::RangeStream(source) => {
                 let Some(mut chunk) = source.take_to_read() else {
@@ -415,13 +448,22 @@ impl Frontend {
                 };
                 let view = self.views.load();
                 match chunk.read(&view, Wait::No) {
-                    Err(mvcc::Error::WouldBlock) => self.push_job(Work::RangeStream { token, chunk, view }),
-                    result => self.range_chunk_read(token, chunk, result),
+                    Err(mvcc::Error::WouldBlock) => self.push_job(Work::RangeStream {
+                        token,
+                        serial,
+                        chunk,
+                        view,
+                    }),
+                    result => self.range_chunk_read(token, serial, chunk, result),
                 }
             }
             Kind::Snapshot(source) => {
                 if let Some(reader) = source.take_to_read() {
-                    self.push_job(Work::Snapshot { token, reader });
+                    self.push_job(Work::Snapshot {
+                        token,
+                        serial,
+                        reader,
+                    });
                 }
             }
             Kind::Watch | Kind::KeepAlive(_) => {}
@@ -431,6 +473,7 @@ impl Frontend {
     pub(super) fn range_chunk_read(
         &mut self,
         token: Token,
+        serial: u64,
         chunk: Box<Chunk>,
         result: Result<Bytes, mvcc::Error>,
     ) {
@@ -439,7 +482,7 @@ impl Frontend {
             kind: Kind::RangeStream(source),
             end,
             ..
-        }) = self.streams.get_mut(&token)
+        }) = self.stream_of(token, serial)
         else {
             return;
         };
@@ -470,6 +513,7 @@ impl Frontend {
         }
         let deadline = Frontend::client_deadline(context);
         let id = self.wait(token, Wants::PinnedForStream, now, deadline);
+        self.note_wait(token);
         self.to_apply.push(AskApply::Pin { id });
     }
 
@@ -487,6 +531,7 @@ impl Frontend {
     pub(super) fn snapshot_read(
         &mut self,
         token: Token,
+        serial: u64,
         reader: Box<SnapshotReader>,
         result: Result<Vec<Bytes>, mvcc::Error>,
     ) {
@@ -495,7 +540,7 @@ impl Frontend {
             kind: Kind::Snapshot(source),
             end,
             ..
-        }) = self.streams.get_mut(&token)
+        }) = self.stream_of(token, serial)
         else {
             return;
         };

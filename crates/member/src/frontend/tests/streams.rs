@@ -93,6 +93,70 @@ fn a_slow_range_stream_finds_its_revision_compacted() {
     assert_eq!(end, Some(Err(error::COMPACTED)));
 }
 
+/// Tokens are used again: nothing that an earlier stream waited for may reach a later call.
+#[test]
+fn a_closed_stream_leaves_its_token_to_others() {
+    let mut rig = Rig::new();
+    for i in 0..300 {
+        rig.put(&format!("k{i}"), &"v".repeat(1000));
+    }
+    rig.commit();
+    rig.disk.set_cold(true);
+    rig.hold_jobs = true;
+    let range = pb::RangeRequest {
+        key: "k7".into(),
+        ..Default::default()
+    };
+    rig.open(1, Method::RangeStream);
+    rig.send(1, &range);
+    assert_eq!(rig.jobs.len(), 1);
+    rig.front.stream_close(Token(1));
+    rig.open(1, Method::RangeStream);
+    rig.hold_jobs = false;
+    rig.drain();
+    assert_eq!(rig.receive::<pb::RangeStreamResponse>(1), (Vec::new(), None));
+    rig.send(1, &range);
+    assert_eq!(rig.receive::<pb::RangeStreamResponse>(1).0.len(), 1);
+
+    rig.shared.pulse.set_read_gate(false);
+    rig.open(2, Method::RangeStream);
+    rig.send(2, &range);
+    rig.open(3, Method::Snapshot);
+    rig.send(3, &pb::SnapshotRequest {});
+    rig.open(4, Method::LeaseKeepAlive);
+    rig.send(4, &pb::LeaseKeepAliveRequest { id: 1 });
+    for token in 2..5 {
+        rig.front.stream_close(Token(token));
+    }
+    rig.drain();
+    rig.outputs.clear();
+    for token in 2..5 {
+        let request = pb::CompactionRequest {
+            revision: 1,
+            physical: true,
+        };
+        assert_eq!(rig.call(token, Method::Compact, &request), Outcome::Pending);
+    }
+    rig.pass(Duration::from_secs(60));
+    for token in 2..5 {
+        assert_eq!(rig.reply(token), None, "{token}");
+    }
+}
+
+/// A stream that ends gets nothing new, or it might never end.
+#[test]
+fn a_watch_stream_that_ends_stops_watching() {
+    let mut rig = Rig::new();
+    rig.open(1, Method::Watch);
+    rig.watch(1, everything(WatchCreateRequest::default()));
+    rig.front
+        .stream_message(Token(1), Bytes::from_static(b"\xff"), rig.now);
+    rig.put("k", "v");
+    let (seen, end) = rig.receive::<WatchResponse>(1);
+    assert_eq!(seen.len(), 1);
+    assert_eq!(end.unwrap().unwrap_err().code, Code::Internal);
+}
+
 #[test]
 fn older_lines_have_no_range_stream() {
     for line in [Line::V3_5, Line::V3_6] {

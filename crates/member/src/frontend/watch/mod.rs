@@ -159,6 +159,15 @@ impl Hub {
         }
     }
 
+    /// Ends all watchers of a stream. What is queued for it stays.
+    pub(super) fn cancel_all(&mut self, token: Token) {
+        if let Some(stream) = self.streams.get_mut(&token) {
+            for id in std::mem::take(&mut stream.ids).into_values() {
+                self.forget(id);
+            }
+        }
+    }
+
     /// Whether the stream may be given further requests: a client that asks without reading the
     /// answers has to wait.
     pub(super) fn is_ready(&self, token: Token) -> bool {

@@ -260,3 +260,81 @@ pub(crate) fn read_u32(bytes: &[u8], at: usize) -> u32 {
 pub(crate) fn read_u64(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Page 7 with these elements; branch elements take their value's length as child.
+    fn build(flags: u16, rows: &[(&str, &str)]) -> Vec<u8> {
+        let mut page = vec![0; 1024];
+        write_header(&mut page, 7, flags, rows.len(), 0);
+        let mut data = HEADER_BYTES + ELEMENT_BYTES * rows.len();
+        for (at, (key, value)) in rows.iter().enumerate() {
+            let element = HEADER_BYTES + ELEMENT_BYTES * at;
+            let words = if flags == LEAF {
+                [0, data - element, key.len(), value.len()]
+            } else {
+                [data - element, key.len(), value.len(), 0]
+            };
+            for (word, value) in words.into_iter().enumerate() {
+                page[element + 4 * word..element + 4 * word + 4]
+                    .copy_from_slice(&(value as u32).to_le_bytes());
+            }
+            let both = [key.as_bytes(), value.as_bytes()].concat();
+            page[data..data + both.len()].copy_from_slice(&both);
+            data += both.len();
+        }
+        page
+    }
+
+    /// `change` is bytes put at an offset; `want` is what is wrong then.
+    fn check(flags: u16, rows: &[(&str, &str)], change: (usize, &[u8]), want: &str) {
+        let mut page = build(flags, rows);
+        page[change.0..change.0 + change.1.len()].copy_from_slice(change.1);
+        let found = Page::parse(Bytes::from(page), 7, 100).err().unwrap_or("");
+        assert_eq!(found, want, "{rows:?} {change:?}");
+    }
+
+    #[test]
+    fn a_page_that_breaks_a_rule_is_refused() {
+        let leaf: &[(&str, &str)] = &[("a", "x"), ("b", "y")];
+        let branch: &[(&str, &str)] = &[("a", "xx"), ("b", "yyy")];
+        check(LEAF, leaf, (0, &[7]), "");
+        check(BRANCH, branch, (0, &[7]), "");
+        check(LEAF, leaf, (0, &[8]), "it names another page number");
+        check(
+            LEAF,
+            leaf,
+            (8, &[LEAF as u8 | BRANCH as u8]),
+            "neither branch nor leaf",
+        );
+        check(LEAF, leaf, (10, &[64]), "more elements than fit");
+        check(LEAF, leaf, (20, &[31]), "an element outside of the page");
+        check(LEAF, leaf, (28, &[0xFF; 4]), "an element outside of the page");
+        check(LEAF, leaf, (24, &[0xFF; 8]), "an element outside of the page");
+        check(
+            LEAF,
+            &[("a", ""), ("a", "")],
+            (0, &[7]),
+            "keys that are empty or not ascending",
+        );
+        check(
+            LEAF,
+            &[("b", ""), ("a", "")],
+            (0, &[7]),
+            "keys that are empty or not ascending",
+        );
+        check(
+            LEAF,
+            &[("", "x")],
+            (0, &[7]),
+            "keys that are empty or not ascending",
+        );
+        check(LEAF, leaf, (16, &[1]), "a bucket without a header");
+        check(LEAF, leaf, (16, &[2]), "an element of unknown kind");
+        check(BRANCH, &[], (0, &[7]), "a branch without children");
+        check(BRANCH, branch, (24, &[100]), "a child beyond the high-water mark");
+        check(BRANCH, branch, (24, &[1]), "a child beyond the high-water mark");
+    }
+}

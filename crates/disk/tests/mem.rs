@@ -1,4 +1,5 @@
 //! What the disk in memory promises to the tests that stand on it.
+#![allow(clippy::unwrap_used)]
 
 use std::io;
 use std::path::Path;

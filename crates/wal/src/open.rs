@@ -67,6 +67,7 @@ impl Wal {
         wal.crc = records.crc();
         wal.state = recovered.hard_state;
         wal.last_index = replay.last_index;
+        wal.dirty = true;
         if end == Tail::Torn(offset) {
             recovered.repaired = Some(wal.cut_torn_end()?);
         } else {
@@ -81,10 +82,15 @@ impl Wal {
         if offset == 0 {
             wal.restore_head()?;
         }
+        // A process that was killed may have left records and names that were never synced. What was
+        // read is taken for durable from here on, so it must be.
+        wal.sync()?;
+        wal.sync_names(dir)?;
+        wal.sync_names(&disk::parent(dir))?;
         Ok((wal, recovered))
     }
 
-    /// Copies the last segment aside and cuts it after its last whole record.
+    /// Copies the last segment aside, durably, and cuts it after its last whole record.
     fn cut_torn_end(&mut self) -> Result<PathBuf, Error> {
         let (path, file) = (self.tail().path.clone(), self.tail().file.clone());
         let mut copy = path.as_os_str().to_owned();
@@ -94,7 +100,6 @@ impl Wal {
         let dir = self.dir.clone();
         self.sync_names(&dir)?;
         file.set_len(self.offset).at("shorten", &path)?;
-        self.sync_file(&file, &path)?;
         Ok(copy)
     }
 }

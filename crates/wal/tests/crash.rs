@@ -1,11 +1,12 @@
 //! The log on a disk that crashes at every step: what was synced is there. And the test sees it if any
 //! one sync is left out.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
 use std::collections::BTreeMap;
 
-use common::story::Story;
+use common::story::{Story, newest_mark};
 use common::*;
 use disk::mem::{CrashMode, MemDisk};
 use disk::{Disk, Open};
@@ -18,9 +19,12 @@ const SEEDS_TO_NOTICE: u64 = 40;
 /// How many steps after a left-out sync are tried.
 const STEPS_AFTER: u64 = 40;
 
-type Run = fn(&MemDisk, &mut Story) -> Result<(), Error>;
+/// The workload; the seed matters only to a random one.
+type Run = fn(&MemDisk, &mut Story, u64) -> Result<(), Error>;
 
+#[derive(Clone, Copy)]
 struct Case {
+    seed: u64,
     prepare: fn() -> (MemDisk, Story),
     run: Run,
 }
@@ -34,7 +38,7 @@ impl Case {
         if let Some(nth) = skip {
             memory.skip_sync(memory.syncs() + nth);
         }
-        let result = (self.run)(&memory, &mut story);
+        let result = (self.run)(&memory, &mut story, self.seed);
         assert!(result.is_ok() || memory.stopped(), "{:?}", result.err());
         (memory, story)
     }
@@ -43,7 +47,7 @@ impl Case {
     fn trace(&self) -> Vec<String> {
         let (memory, mut story) = (self.prepare)();
         memory.start_trace();
-        (self.run)(&memory, &mut story).unwrap();
+        (self.run)(&memory, &mut story, self.seed).unwrap();
         memory.trace()
     }
 
@@ -63,7 +67,9 @@ impl Case {
                     )
                 };
                 assert!(verdict.is_ok(), "{}", told());
-                crash_again(&story, &twice, seed);
+                if seed == 0 {
+                    crash_again(&story, &twice, stop);
+                }
             }
         }
     }
@@ -72,6 +78,9 @@ impl Case {
     fn check_every_sync(&self, kinds: &[&str]) {
         let mut seen: BTreeMap<String, bool> = BTreeMap::new();
         for (nth, at, kind) in syncs(&self.trace()) {
+            if of_every_opening(&kind) {
+                continue;
+            }
             let seen = seen.entry(kind).or_insert(false);
             *seen = *seen
                 || (at + 1..at + STEPS_AFTER).any(|stop| {
@@ -93,6 +102,11 @@ fn images(seeds: u64) -> impl Iterator<Item = (u64, CrashMode)> {
     [(0, CrashMode::LoseUnsynced), (0, CrashMode::KeepAll)]
         .into_iter()
         .chain(random)
+}
+
+/// Syncs of what an earlier process left: the test of killed processes shows what they are for.
+fn of_every_opening(kind: &str) -> bool {
+    kind == "open: content after open" || kind == "open: names after sync"
 }
 
 /// Opening after a crash may crash too, at any step.
@@ -151,8 +165,9 @@ fn batch(term: u64, first: u64, sizes: &[usize]) -> Vec<Entry> {
 }
 
 const WHOLE_LIFE: Case = Case {
+    seed: 0,
     prepare: || (memory(), Story::default()),
-    run: |disk, story| {
+    run: |disk, story, _| {
         story.create(disk)?;
         story.save(disk, Some(state(1, 1, 0)), &batch(1, 1, &[10, 700, 0]))?;
         story.save(disk, Some(state(1, 1, 2)), &[])?;
@@ -189,6 +204,65 @@ fn what_was_synced_survives_a_crash_at_any_step() {
     WHOLE_LIFE.check_every_step();
 }
 
+/// How many random lives are tried, each crashed at every step; `MAINSTAY_CRASH_LIVES` for more.
+const LIVES: u64 = 1;
+
+const RANDOM_LIFE: Case = Case {
+    seed: 0,
+    prepare: || (memory(), Story::default()),
+    run: |disk, story, seed| {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut term, mut last, mut commit, mut marked) = (1, 0, 0, 0);
+        story.create(disk)?;
+        for _ in 0..25 {
+            let votes = state(term, random.u64(..2), commit);
+            match random.u8(..12) {
+                0 => story.close(disk).and_then(|()| story.open(disk))?,
+                1 => story.open(disk)?,
+                2 => story.prepare_spare(disk)?,
+                3 => story.sync(disk)?,
+                4 => drop(story.cut(disk)?),
+                5 if commit > marked => {
+                    marked = commit;
+                    story.append(disk, Some(votes), &[])?;
+                    story.mark(disk, &mark(term, marked))?;
+                    story.release_and_purge(disk, marked)?;
+                }
+                kind => {
+                    let mut first = last + 1;
+                    if kind == 6 {
+                        term += 1;
+                        first = random.u64(commit + 1..=last + 1);
+                    }
+                    let sizes: Vec<usize> = (0..random.usize(1..4))
+                        .map(|_| [0, 5, 130, 600, 1700][random.usize(..5)])
+                        .collect();
+                    last = first + sizes.len() as u64 - 1;
+                    let new = state(term, 1, commit);
+                    let new = random.bool().then_some(new);
+                    if random.u8(..4) == 0 {
+                        story.append(disk, new, &batch(term, first, &sizes))?;
+                    } else {
+                        story.save(disk, new, &batch(term, first, &sizes))?;
+                        commit = random.u64(commit..=last);
+                    }
+                }
+            }
+        }
+        Ok(())
+    },
+};
+
+#[test]
+fn random_lives_survive_a_crash_at_any_step() {
+    let lives = std::env::var("MAINSTAY_CRASH_LIVES");
+    let lives = lives.map_or(LIVES, |text| text.parse().unwrap());
+    for seed in 0..lives {
+        let case = Case { seed, ..RANDOM_LIFE };
+        case.check_every_step();
+    }
+}
+
 #[test]
 fn no_sync_can_be_left_out() {
     WHOLE_LIFE.check_every_sync(&[
@@ -208,26 +282,19 @@ fn no_sync_can_be_left_out() {
     ]);
 }
 
-/// A payload whose every eight bytes, as they lie in the file, look like the length of a record of 16
-/// bytes, which is none: what remains of it behind a shorter record is not taken for a torn end.
+/// A payload (of 128 to 16,383 bytes, so that it begins 28 bytes behind its frame) whose every eight
+/// bytes, as they lie in the file, look like the length of a record of 16 bytes, which is none: what
+/// remains of it behind a shorter record is not taken for a torn end.
 fn snare(len: usize) -> Vec<u8> {
     let frame = [0, 0, 0, 0, 16, 0, 0, 0];
-    frame
-        .iter()
-        .copied()
-        .cycle()
-        .skip(SNARE_PHASE)
-        .take(len)
-        .collect()
+    frame.iter().copied().cycle().take(len).collect()
 }
-
-/// An entry's payload of 128 to 16,383 bytes begins 28 bytes behind its frame.
-const SNARE_PHASE: usize = 28 % 8 - 4;
 
 /// A disk that is full now and then: writes that were half done are done again, or others instead.
 const FULL_DISK: Case = Case {
+    seed: 0,
     prepare: || (memory(), Story::default()),
-    run: |disk, story| {
+    run: |disk, story, _| {
         story.create(disk)?;
         story.save(disk, Some(state(1, 1, 0)), &batch(1, 1, &[100]))?;
         for (index, len) in [(2, 2000), (3, 900), (4, 90)] {
@@ -284,8 +351,9 @@ fn torn() -> (MemDisk, Story) {
 }
 
 const REPAIR: Case = Case {
+    seed: 0,
     prepare: torn,
-    run: |disk, story| {
+    run: |disk, story, _| {
         story.open(disk)?;
         story.save(disk, Some(state(1, 1, 2)), &batch(1, 3, &[3]))?;
         Ok(())
@@ -299,6 +367,7 @@ fn a_repair_may_crash_at_any_step() {
 
 /// Whole records behind a zero length: of a write whose first sector was lost.
 const GARBAGE: Case = Case {
+    seed: 0,
     prepare: || {
         let (memory, story) = torn();
         let file = memory.open(&segment(FIRST), Open::Write).unwrap();
@@ -341,6 +410,8 @@ fn no_sync_of_a_repair_can_be_left_out() {
         "open: content after write",
         "open: names after sync",
         "open: content after set",
+        "open: names after sync",
+        "open: names after sync",
         "save: content after write",
     ];
     assert_eq!(kinds, want);
@@ -349,11 +420,58 @@ fn no_sync_of_a_repair_can_be_left_out() {
         let (memory, story) = REPAIR.stopped(stop, None);
         assert!(!lost(&memory, &story), "stop {stop}");
     }
-    for (nth, at, kind) in &all {
+    // The fourth and fifth: see the test of killed processes.
+    for (nth, at, kind) in all.iter().filter(|(nth, _, _)| ![4, 5].contains(nth)) {
         let seen = (at + 1..=steps + 1).any(|stop| {
             let (memory, story) = REPAIR.stopped(stop, Some(*nth));
             lost(&memory, &story)
         });
         assert!(seen, "nobody notices if this is left out: {kind}");
+    }
+}
+
+/// A process that is killed at any step leaves what it wrote to the system, synced or not; what the next
+/// one reads is what it relies on, so that survives a crash of the machine right after. `skip` is a sync
+/// of the opening that lies; says what was lost.
+fn lost_after_a_kill(case: &Case, stop: u64, skip: Option<u64>) -> Option<String> {
+    let (memory, mut story) = case.stopped(stop, None);
+    story.kill();
+    memory.resume();
+    if !wal::exists(&memory, dir()).unwrap() {
+        return None;
+    }
+    if let Some(nth) = skip {
+        memory.skip_sync(memory.syncs() + nth);
+    }
+    let newest = newest_mark(&memory).unwrap();
+    let (mut wal, mut read) = wal::Wal::open(&memory.shared(), dir(), &newest).unwrap();
+    let lost = |read: &wal::Recovered| {
+        images(SEEDS).find_map(|(seed, mode)| {
+            let after = memory.crash(seed, mode).shared();
+            match wal::Wal::open(&after, dir(), &newest) {
+                Ok((_, found)) if describe(&found) == describe(read) => None,
+                Ok((_, found)) => Some(format!("stop {stop}: {} entries", found.entries.len())),
+                Err(error) => Some(format!("stop {stop}: {error}")),
+            }
+        })
+    };
+    let at_once = lost(&read);
+    // Nor is anything lost that is written next: its segment has a name that stays.
+    let next = read.entries.last().map_or(newest.index, |last| last.index) + 1;
+    read.entries.push(entry(9, next, "next"));
+    wal.save(None, &[entry(9, next, "next")]).unwrap();
+    at_once.or_else(|| lost(&read))
+}
+
+#[test]
+fn what_a_killed_process_left_is_durable_once_it_was_read() {
+    let trace = WHOLE_LIFE.trace();
+    let steps = trace.iter().filter(|line| !line.starts_with('#')).count() as u64;
+    for stop in 1..=steps + 1 {
+        assert_eq!(lost_after_a_kill(&WHOLE_LIFE, stop, None), None);
+    }
+    for nth in 1..=3 {
+        let seen = (1..=steps).any(|stop| lost_after_a_kill(&WHOLE_LIFE, stop, Some(nth)).is_some());
+        assert!(seen, "nobody notices if sync {nth} of an opening is left out");
     }
 }

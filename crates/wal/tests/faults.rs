@@ -1,4 +1,5 @@
 //! The log on a disk that is full, broken, or used by another.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

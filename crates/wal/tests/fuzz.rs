@@ -1,4 +1,5 @@
 //! The fuzz bodies over what Go wrote and over mutations of it. `MAINSTAY_FUZZ_ROUNDS` makes it longer.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! Logs and snapshot files that Go etcd 3.5, 3.6 and 3.7 wrote (by `go/make-golden.sh`), each read as
 //! Go reads it.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -36,13 +37,14 @@ fn check(name: &str, from: &Mark) {
     for line in ["3.5", "3.6", "3.7"] {
         let name = format!("{line}-{name}");
         let memory = load(&name);
-        let before = memory.steps();
+        let changes = || memory.steps() - memory.syncs();
+        let before = changes();
         let (marks, _) = wal::valid_marks(&memory, dir()).unwrap();
         let (mut wal, recovered) = Wal::open(&memory.shared(), dir(), from).unwrap();
         let text = describe_marks(&marks) + &describe(&recovered);
         assert_eq!(text, expected(&name, "expect"), "{name}");
         assert!(recovered.mark_found);
-        assert_eq!(memory.steps(), before, "{name}: reading changes nothing");
+        assert_eq!(changes(), before, "{name}: reading changes nothing");
 
         let next = entry(9, wal.last_index() + 1, "ours");
         wal.save(Some(&state(9, 1, 1)), std::slice::from_ref(&next))

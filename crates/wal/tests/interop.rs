@@ -1,6 +1,7 @@
 //! Go etcd's own log package on the same directories, by the program in `go/`. Name one or more builds
 //! of it in `MAINSTAY_GO_WALTOOL`, separated by colons; without it these tests say so and pass.
 //! `MAINSTAY_WALTOOL_ROUNDS` makes them longer.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

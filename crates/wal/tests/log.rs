@@ -1,4 +1,5 @@
 //! The life of a log on a disk that works: what is written, what is read back, which files there are.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The `snap/` directory: which files are written, chosen, put aside and removed.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Ends of a log that a crash leaves, and damage that it does not: which is repaired, which refused.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -100,6 +100,14 @@ impl MemDisk {
         self.state().stop_at = Some(step);
     }
 
+    /// Goes on after a stop with all that was done before it, synced or not: the process died, the
+    /// machine did not.
+    pub fn resume(&self) {
+        let mut state = self.state();
+        state.stopped = false;
+        state.stop_at = None;
+    }
+
     /// Whether the disk was stopped.
     pub fn stopped(&self) -> bool {
         self.state().stopped

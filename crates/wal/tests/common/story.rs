@@ -78,9 +78,17 @@ impl Story {
             (recovered.entries, recovered.hard_state),
             (want.entries, want.state)
         );
+        // What was held back went with the process; what was read is durable.
+        (self.held_back, self.state) = (None, recovered.hard_state);
+        self.settled();
         self.wal = Some(wal);
         self.created = true;
         Ok(())
+    }
+
+    /// Ends the process; the disk goes on.
+    pub fn kill(&mut self) {
+        self.wal = None;
     }
 
     pub fn close(&mut self, memory: &MemDisk) -> Step<()> {

@@ -387,6 +387,7 @@ impl Raft {
             applied: self.log.applied(),
             last_index: self.log.last(),
             transferee: self.transferee,
+            election_timeout: self.election_timeout,
             peers: peers.collect(),
         }
     }

@@ -121,6 +121,8 @@ pub struct Status {
     pub last_index: u64,
     /// To whom leadership is being transferred; [`crate::NONE`] if to nobody.
     pub transferee: u64,
+    /// Ticks without a leader after which it campaigns, with the jitter that was drawn last.
+    pub election_timeout: u32,
     /// The members, sorted by id. Progress is meaningful on a leader only.
     pub peers: Vec<PeerStatus>,
 }

@@ -154,6 +154,8 @@ pub struct Node {
     pub to_install: Option<Snapshot>,
     pub read_states: Vec<ReadState>,
     pub soft_state: SoftState,
+    /// Removals that would leave fewer voters are refused by the application.
+    pub voters_min: usize,
 }
 
 impl Node {
@@ -172,6 +174,7 @@ impl Node {
             to_install: None,
             read_states: Vec::new(),
             soft_state: SoftState::default(),
+            voters_min: 1,
         }
     }
 
@@ -342,8 +345,9 @@ impl Node {
     }
 
     /// As etcd does, the application makes changes that it must refuse into no-ops.
-    fn accept(&self, change: ConfChange) -> ConfChange {
-        let last = self.app.members.voters == [change.node_id];
+    pub fn accept(&self, change: ConfChange) -> ConfChange {
+        let voters = &self.app.members.voters;
+        let last = voters.len() <= self.voters_min && voters.contains(&change.node_id);
         let removes = matches!(
             change.kind,
             ConfChangeKind::RemoveNode | ConfChangeKind::AddLearnerNode
@@ -383,12 +387,13 @@ impl Node {
 }
 
 pub fn encode_change(kind: ConfChangeKind, id: u64) -> Bytes {
-    Bytes::copy_from_slice(&[kind.wire(), u8::try_from(id).unwrap()])
+    // As protobuf writes a raftpb.ConfChange: field 2 is the type, field 3 the member.
+    Bytes::copy_from_slice(&[0x10, kind.wire(), 0x18, u8::try_from(id).unwrap()])
 }
 
 pub fn decode_change(data: &[u8]) -> ConfChange {
     ConfChange {
-        kind: ConfChangeKind::from_wire(u64::from(data[0])).unwrap(),
-        node_id: u64::from(data[1]),
+        kind: ConfChangeKind::from_wire(u64::from(data[1])).unwrap(),
+        node_id: u64::from(data[3]),
     }
 }

@@ -93,6 +93,10 @@ func (n *node) finish() {
 	m := n.writes[0].message
 	n.writes = n.writes[1:]
 	n.store.write(m)
+	// What a snapshot holds need not be applied any more.
+	for len(n.toDo) > 0 && n.toDo[0].GetIndex() <= n.store.applied {
+		n.toDo = n.toDo[1:]
+	}
 	for _, response := range m.GetResponses() {
 		if response.GetTo() == n.id {
 			n.rn.Step(response)

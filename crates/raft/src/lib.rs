@@ -10,7 +10,19 @@
 //! number; and [`Raft::persisted`] tells the core how far the disk has come.
 //!
 //! The crate never opens a file or a socket, never reads a clock, never starts a thread, and knows nothing of what
-//! the entries mean. The rules are those of go.etcd.io/raft/v3 v3.7.0; where a rule differs, the item says so.
+//! the entries mean.
+//!
+//! The rules are those of go.etcd.io/raft/v3 v3.7.0, and `tests/oracle.rs` holds this core to it step by step. It
+//! differs on purpose where Go leaves a gap or relies on its peers:
+//! - Requests for votes wait for the candidate's own disk, as etcd does around Go's core.
+//! - Committed entries come out before the own disk has them, if others' disks do.
+//! - A write is durable by its number, whatever term has begun since; entries that were replaced meanwhile are told apart.
+//! - A lone voter answers reads only after a commit in its term, since its commit index on disk lags.
+//! - Reads that a smaller majority confirms are answered when the membership changes, not with the next heartbeat.
+//! - A restart takes what was applied as committed, and the last entry's term as the least term.
+//! - What no correct member sends is refused before it changes anything; a leader that contradicts what is committed is
+//!   fatal, where Go would answer that all is well.
+//! - A ConfChangeV2 or a joint configuration is fatal: no etcd writes one.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod config;

@@ -655,7 +655,7 @@ fn go_does_the_same() {
     let steps = setting("ORACLE_STEPS").unwrap_or(2000);
     let seeds = match setting("ORACLE_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..setting("ORACLE_SEEDS").unwrap_or(30),
+        None => 0..setting("ORACLE_SEEDS").unwrap_or(20),
     };
     let mut seen = BTreeMap::<&str, u64>::new();
     for seed in seeds {

@@ -85,7 +85,7 @@ fn write(store: &mut Store, keys: impl Iterator<Item = u32>, value: &[u8]) -> st
 }
 
 fn key_of(number: u32) -> String {
-    format!("/registry/pods/namespace-{:03}/pod-{number:07}", number % 100)
+    format!("/registry/pods/namespace-{:03}/pod-{number:07}", number / 2000)
 }
 
 fn main() {

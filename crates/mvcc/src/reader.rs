@@ -78,7 +78,8 @@ impl Reader<'_> {
         let mut records = vec![Bytes::new(); revs.len()];
         let mut in_file: Vec<(Rev, usize)> = Vec::new();
         for (place, &rev) in revs.iter().enumerate() {
-            match self.recent.get(rev).filter(|_| rev >= oldest) {
+            let in_memory = if rev < oldest { None } else { self.recent.get(rev) };
+            match in_memory {
                 Some(record) => records[place] = record.clone(),
                 None => in_file.push((rev, place)),
             }

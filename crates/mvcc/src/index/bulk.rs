@@ -65,14 +65,14 @@ impl Bulk {
                     .count()
             })
         });
-        let mut order: Vec<(u64, u32)> = (0u32..)
+        let mut order: Vec<(u128, u32)> = (0u32..)
             .zip(&rows)
             .map(|(place, row)| {
                 let tail = &key_of(row)[shared..];
-                let mut head = [0; 8];
-                let len = tail.len().min(8);
+                let mut head = [0; 16];
+                let len = tail.len().min(16);
                 head[..len].copy_from_slice(&tail[..len]);
-                (u64::from_be_bytes(head), place)
+                (u128::from_be_bytes(head), place)
             })
             .collect();
         order.sort_unstable_by(|a, b| {

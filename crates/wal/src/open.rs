@@ -1,6 +1,7 @@
 //! Opening a log for appending: everything is read and verified first; an unfinished end is cut off
 //! after the segment was copied. Damage is reported and left as it is.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -86,7 +87,13 @@ impl Wal {
         // read is taken for durable from here on, so it must be.
         wal.sync()?;
         wal.sync_names(dir)?;
-        wal.sync_names(&disk::parent(dir))?;
+        match disk.sync_dir(&disk::parent(dir)) {
+            // The directory above may be another's, who lets us pass but not read it; then that owner
+            // made it ready, and no log of ours was just renamed into it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(poisoned(&disk::parent(dir), &error)),
+            Ok(()) => {}
+        }
         Ok((wal, recovered))
     }
 

@@ -51,7 +51,8 @@ pub struct Server {
     events: Receiver<Event>,
     sender: Sender<Event>,
     log: Log,
-    /// Where each listener listens.
+    /// Where each listener listens, with the ports that the system has chosen.
+    #[cfg(test)]
     pub addresses: Vec<(Door, String)>,
 }
 
@@ -68,6 +69,7 @@ impl Server {
             .list("listen-client-urls", texts(&config.listen_client_urls))
             .emit();
         let listeners = listen::open_all(&config)?;
+        #[cfg(test)]
         let addresses = listeners
             .iter()
             .map(|listener| (listener.door, listener.address.clone()))
@@ -119,6 +121,7 @@ impl Server {
             events,
             sender,
             log,
+            #[cfg(test)]
             addresses,
         };
         for listener in &peer_doors {
@@ -186,7 +189,10 @@ impl Server {
         let deadline = Instant::now() + STOP_MAX;
         loop {
             match self.event_until(deadline) {
-                Some(Event::Stopped) => return Ok(()),
+                Some(Event::Stopped) => {
+                    self.driver.close();
+                    return Ok(());
+                }
                 Some(Event::Fatal(fatal)) => return Err(fatal),
                 Some(_) => {}
                 None => {

@@ -82,6 +82,8 @@ pub struct Driver {
     timer: OnceLock<thread::Thread>,
     /// That the member is ready has been reported.
     announced: AtomicBool,
+    /// All threads end.
+    closed: AtomicBool,
     shared: Arc<Shared>,
     /// For work that outlives a call.
     myself: Weak<Driver>,
@@ -128,6 +130,7 @@ impl Driver {
             timer_wake: AtomicU64::new(0),
             timer: OnceLock::new(),
             announced: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             shared: opened.shared.clone(),
             myself: myself.clone(),
         });
@@ -151,6 +154,21 @@ impl Driver {
     pub fn stop(&self) {
         self.decide.push(ToDecide::Stop, true);
         self.settle();
+    }
+
+    /// Ends the threads and lets go of the member's files. After `Event::Stopped`.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.workers.close();
+        self.reads.close();
+        self.long.close();
+        if let Some(timer) = self.timer.get() {
+            timer.unpark();
+        }
+        self.decide.remove();
+        self.persist.remove();
+        self.apply.remove();
+        self.committer.remove();
     }
 
     /// Hands over what a front thread wants, and settles.
@@ -201,13 +219,13 @@ impl Driver {
             || self.decide.is_runnable()
     }
 
-    fn work(&self) -> ! {
+    fn work(&self) {
         loop {
             self.run_decide();
             // In the order in which somebody waits for it.
             let ran = self.run_persist() || self.run_apply() || self.run_committer();
-            if !ran {
-                self.workers.sleep_unless(|| self.has_work());
+            if !ran && !self.workers.sleep_unless(|| self.has_work()) {
+                return;
             }
         }
     }

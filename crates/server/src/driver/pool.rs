@@ -31,18 +31,16 @@ impl Pool {
         });
         for _ in 0..threads {
             let shared = shared.clone();
-            thread::Builder::new()
-                .name(name.to_string())
-                .spawn(move || -> () {
-                    loop {
-                        let work = lock(&shared.queue).pop_front();
-                        if let Some(work) = work {
-                            work();
-                        } else {
-                            shared.sleepers.sleep_unless(|| !lock(&shared.queue).is_empty());
-                        }
+            thread::Builder::new().name(name.to_string()).spawn(move || {
+                loop {
+                    let work = lock(&shared.queue).pop_front();
+                    if let Some(work) = work {
+                        work();
+                    } else if !shared.sleepers.sleep_unless(|| !lock(&shared.queue).is_empty()) {
+                        return;
                     }
-                })?;
+                }
+            })?;
         }
         Ok(Pool { shared })
     }
@@ -51,6 +49,11 @@ impl Pool {
     pub fn run(&self, work: Work) {
         lock(&self.shared.queue).push_back(work);
         self.shared.sleepers.wake_one();
+    }
+
+    /// Ends the threads when all work is done.
+    pub fn close(&self) {
+        self.shared.sleepers.close();
     }
 }
 
@@ -72,6 +75,7 @@ mod tests {
             let mut seen: Vec<u32> = wait.iter().take(500).collect();
             seen.sort_unstable();
             assert_eq!(seen, (0..500).collect::<Vec<u32>>());
+            pool.close();
         }
     }
 }

@@ -9,6 +9,7 @@ use super::stage::lock;
 struct State {
     asleep: usize,
     calls: usize,
+    closed: bool,
 }
 
 /// The beds of a group of threads.
@@ -28,19 +29,26 @@ impl Sleepers {
         }
     }
 
+    /// Wakes all for good.
+    pub fn close(&self) {
+        lock(&self.state).closed = true;
+        self.called.notify_all();
+    }
+
     /// Sleeps until woken, unless there is work: `has_work` is asked when a `wake_one` can no
-    /// longer be missed.
-    pub fn sleep_unless(&self, has_work: impl FnOnce() -> bool) {
+    /// longer be missed. False when the group is closed.
+    pub fn sleep_unless(&self, has_work: impl FnOnce() -> bool) -> bool {
         let mut state = lock(&self.state);
         state.asleep += 1;
         if has_work() {
             state.asleep -= 1;
-            return;
+            return !state.closed;
         }
-        while state.calls == 0 {
+        while state.calls == 0 && !state.closed {
             state = self.called.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.asleep -= 1;
-        state.calls -= 1;
+        state.calls = state.calls.saturating_sub(1);
+        !state.closed
     }
 }

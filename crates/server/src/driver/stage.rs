@@ -85,14 +85,20 @@ impl<S, M> Stage<S, M> {
                 let mut body = lock(&self.body);
                 let body = &mut *body;
                 std::mem::swap(&mut *lock(&self.queue), &mut body.batch);
-                let stage = body.stage.as_mut().expect("a vacant stage is busy");
-                handle(stage, &mut body.batch);
+                if let Some(stage) = &mut body.stage {
+                    handle(stage, &mut body.batch);
+                    ran = true;
+                }
                 body.batch.clear();
-                ran = true;
             }
             self.busy.store(false, Ordering::SeqCst);
         }
         ran
+    }
+
+    /// The stage moves out, with the files it holds: what comes from now on is thrown away.
+    pub fn remove(&self) {
+        lock(&self.body).stage = None;
     }
 
     /// Whether more work has come while the caller is inside.
@@ -154,5 +160,8 @@ mod tests {
         stage.make_ready_if_queued();
         assert!(!run(&stage));
         assert_eq!(stage.with(|seen| seen.clone()), [0, 1, 2, 3]);
+        stage.remove();
+        stage.push(4, true);
+        assert!(!run(&stage) && !stage.is_runnable());
     }
 }

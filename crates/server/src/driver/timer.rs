@@ -57,7 +57,7 @@ pub(super) fn start(driver: Arc<Driver>, tick: Duration) -> std::io::Result<()> 
 
 fn run(driver: &Driver, tick: Duration) {
     let mut next_tick = driver.clock.now() + tick;
-    loop {
+    while !driver.closed.load(Ordering::SeqCst) {
         let now = driver.clock.now();
         if now >= next_tick {
             driver.decide.push(ToDecide::Tick, true);

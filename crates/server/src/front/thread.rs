@@ -84,8 +84,8 @@ async fn live(front: Rc<Front>, mut queue: UnboundedReceiver<Order>, events: Sen
     front.stop();
     front.wait_until_empty().await;
     let _ = events.send(Event::Drained);
-    // What the member still has to say is heard until the process ends.
-    std::future::pending::<()>().await;
+    // What the member still has to say is heard until the server is gone.
+    while queue.recv().await.is_some() {}
 }
 
 /// Spreads connections over the front threads, one after the other.

@@ -22,6 +22,7 @@ use tokio::time::Sleep;
 use super::framing::{Joiner, Piece};
 use super::io::{Wire, WireState};
 use super::status;
+use crate::config::Span;
 use crate::driver::lock;
 use crate::front::{Front, Owner};
 use crate::metrics::Metrics;
@@ -155,6 +156,7 @@ impl Wake for SlotWaker {
 /// One call.
 struct Call {
     route: Route,
+    started: api::clock::Instant,
     context: frontend::Context,
     encoding: Option<String>,
     joiner: Joiner,
@@ -277,7 +279,8 @@ impl Calls {
     fn open(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Piece>, cx: &mut Context<'_>) {
         self.state.sent_frames.set(true);
         let (parts, recv) = request.into_parts();
-        let admitted = match admit(&parts, self.front.now()) {
+        let started = self.front.now();
+        let admitted = match admit(&parts, started) {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 let _ = respond.send_response(refusal.into_response(), true);
@@ -294,6 +297,7 @@ impl Calls {
         self.metrics.started(route);
         let call = Call {
             route,
+            started,
             context: admitted.context,
             encoding: admitted.encoding,
             joiner: Joiner::default(),
@@ -367,9 +371,32 @@ impl Calls {
             call.route,
             result.as_ref().err().map_or(Code::Ok, |status| status.code),
         );
+        self.note_slow(&call, &result);
         if let Stage::Reading(respond) | Stage::Waiting(respond, _) = call.stage {
             // An error means that the client has gone: there is nobody to tell.
             let _ = answer(respond, result);
+        }
+    }
+
+    /// v3rpc/interceptor.go logUnaryRequestStats.
+    fn note_slow(&self, call: &Call, result: &Result<Bytes, Status>) {
+        let common = &self.front.common;
+        let took = self.front.now() - call.started;
+        let Route::Member(method) = call.route else {
+            return;
+        };
+        if took < common.config.warning_unary_request_duration {
+            return;
+        }
+        let nanos = i64::try_from(took.as_nanos()).unwrap_or(i64::MAX);
+        let line = common
+            .log
+            .warn("request stats")
+            .show("time spent", Span(nanos))
+            .text("response type", method.path());
+        match result {
+            Ok(answer) => line.num("response size", answer.len() as u64).emit(),
+            Err(status) => line.error(status).emit(),
         }
     }
 

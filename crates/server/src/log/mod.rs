@@ -164,6 +164,7 @@ impl Log {
     }
 
     /// Logs what the settings had to say.
+    #[track_caller]
     pub fn notices(&self, notices: &[Notice]) {
         for notice in notices {
             let mut line = self.line(notice.level, &notice.text);

@@ -64,7 +64,7 @@ pub struct JobDone(pub(super) Found);
 pub(super) enum Found {
     Answer {
         id: u64,
-        result: Result<Bytes, mvcc::Error>,
+        result: Result<Bytes, read::Failure>,
     },
     RangeStream {
         token: Token,

@@ -228,7 +228,6 @@ impl Frontend {
     pub(super) fn downgrade_checked(
         &self,
         request: &DowngradeRequest,
-        _revision: i64,
     ) -> Result<Option<DowngradeInfoSetRequest>, Status> {
         let facts = self.shared.facts();
         let action = DowngradeAction::try_from(request.action);
@@ -261,7 +260,7 @@ impl Frontend {
         )
     }
 
-    pub(super) fn propose_downgrade(&mut self, id: u64, request: &DowngradeInfoSetRequest, _now: Instant) {
+    pub(super) fn propose_downgrade(&mut self, id: u64, request: &DowngradeInfoSetRequest) {
         match self.proposal(DOWNGRADE_INFO_SET, &request.encode_to_vec(), id) {
             Ok(data) => {
                 if let Some(waiting) = self.waiting.get_mut(&id) {

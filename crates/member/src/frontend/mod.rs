@@ -33,6 +33,7 @@ use mvcc::{EventBatch, View, ViewSource};
 
 use self::encode::Header;
 use self::jobs::Found;
+use self::read::Failure;
 use self::reads::Reads;
 use self::streams::Stream;
 use crate::{Fatal, Shared};
@@ -301,7 +302,7 @@ impl Frontend {
     pub fn handle(&mut self, tell: Tell, now: Instant) {
         self.may_catch_up = true;
         match tell {
-            Tell::Done { id, result } => self.done(id, result, now),
+            Tell::Done { id, result } => self.done(id, result),
             Tell::ReadIndex { id, index } => self.read_index_known(id, index, now),
             Tell::Renewed { id, result } => self.renewed(id, result),
             Tell::Lease { id, result } => self.lease_known(id, result),
@@ -315,14 +316,14 @@ impl Frontend {
 
     /// A new view is published, and with it these events. In the order of publication, and before
     /// the answers to the batch.
-    pub fn published(&mut self, view: &Arc<View>, events: Option<&Arc<EventBatch>>, now: Instant) {
+    pub fn published(&mut self, view: &Arc<View>, events: Option<&Arc<EventBatch>>, _now: Instant) {
         self.may_catch_up = true;
         if let Some(events) = events
             && self.hub.has_watchers()
         {
             self.hub.publish(view, events);
         }
-        self.serve_applied(view, now);
+        self.serve_applied(view);
     }
 
     /// A job came back.
@@ -388,7 +389,7 @@ impl Frontend {
                 break;
             }
             self.deadlines.pop_first();
-            self.timed_out(id, now);
+            self.timed_out(id);
         }
         self.retry_read_index(now);
         self.hub.tick(now);
@@ -450,14 +451,22 @@ impl Frontend {
     }
 
     /// The error of a read as its client sees it. What is no client's fault stops the member.
-    fn client_result<T>(&mut self, result: Result<T, mvcc::Error>) -> Result<T, Status> {
-        result.map_err(|error| match error {
-            mvcc::Error::Compacted => error::COMPACTED,
-            mvcc::Error::FutureRevision => error::FUTURE_REV,
-            error => {
+    fn client_result<T>(&mut self, result: Result<T, impl Into<Failure>>) -> Result<T, Status> {
+        result.map_err(|error| match error.into() {
+            Failure::Store(mvcc::Error::Compacted) => error::COMPACTED,
+            Failure::Store(mvcc::Error::FutureRevision) => error::FUTURE_REV,
+            Failure::Store(error) => {
                 self.broken(&error);
                 Status::with(Code::Internal, format!("mainstay: {error}"))
             }
+            Failure::TooLarge(len) => Status::with(
+                Code::ResourceExhausted,
+                // As grpc-go says it.
+                format!(
+                    "grpc: trying to send message larger than max ({len} vs. {})",
+                    read::ANSWER_BYTES_MAX
+                ),
+            ),
         })
     }
 
@@ -535,7 +544,7 @@ impl Frontend {
         }
     }
 
-    fn done(&mut self, id: u64, result: Result<Bytes, Status>, _now: Instant) {
+    fn done(&mut self, id: u64, result: Result<Bytes, Status>) {
         let Some(waiting) = self.waiting.get(&id) else {
             return;
         };
@@ -547,13 +556,13 @@ impl Frontend {
         self.finish(id, result);
     }
 
-    fn timed_out(&mut self, id: u64, now: Instant) {
+    fn timed_out(&mut self, id: u64) {
         let Some(waiting) = self.waiting.get(&id) else {
             return;
         };
         let status = match (&waiting.deadline, &waiting.what) {
             (_, Wants::NoSpaceAlarm) => error::NO_SPACE,
-            (Some((_, status)), _) if *status == error::TIMEOUT => self.timeout_status(waiting.started, now),
+            (Some((_, status)), _) if *status == error::TIMEOUT => self.timeout_status(waiting.started),
             (Some((_, status)), _) => status.clone(),
             (None, _) => return,
         };
@@ -561,7 +570,7 @@ impl Frontend {
     }
 
     /// Why a request got no answer in time (etcd: server.go parseProposeCtxErr).
-    fn timeout_status(&self, started: Instant, _now: Instant) -> Status {
+    fn timeout_status(&self, started: Instant) -> Status {
         let during_election = self.leader.elected_at.is_some_and(|elected| {
             // The one before is taken to be lost two election timeouts earlier.
             let lost = elected

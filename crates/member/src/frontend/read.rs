@@ -10,6 +10,34 @@ use mvcc::{RangeOptions, RangeResult, Record, SortOrder, SortTarget, View, Wait}
 
 use super::encode::{self, Header, RangeTail};
 
+/// The longest message that gRPC carries (etcd: v3rpc/grpc.go, maxSendBytes).
+pub(super) const ANSWER_BYTES_MAX: usize = i32::MAX as usize;
+
+/// Why a read has no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The store says why.
+    Store(mvcc::Error),
+    /// The answer would be longer than a message may be.
+    TooLarge(usize),
+}
+
+impl From<mvcc::Error> for Failure {
+    fn from(error: mvcc::Error) -> Failure {
+        Failure::Store(error)
+    }
+}
+
+/// Refuses an answer before it takes memory.
+fn check_len(results: &[RangeResult], len_max: usize) -> Result<(), Failure> {
+    let pairs = results.iter().flat_map(|result| &result.kvs);
+    let len: usize = pairs.map(|kv| encode::len_field_len(2, kv.len())).sum();
+    match len > len_max {
+        true => Err(Failure::TooLarge(len)),
+        false => Ok(()),
+    }
+}
+
 /// The store's options for a request that was checked before.
 pub(super) fn options(request: &RangeRequest, line: Line) -> RangeOptions<'_> {
     use api::etcdserverpb::range_request as wire;
@@ -48,8 +76,9 @@ pub(super) fn range(
     header: Header,
     line: Line,
     wait: Wait,
-) -> Result<Bytes, mvcc::Error> {
+) -> Result<Bytes, Failure> {
     let result = view.range(&options(request, line), wait)?;
+    check_len(std::slice::from_ref(&result), ANSWER_BYTES_MAX)?;
     Ok(encode::range_response(
         &result.kvs,
         &RangeTail::of(header, &result),
@@ -63,7 +92,7 @@ pub(super) fn txn(
     header: Header,
     line: Line,
     wait: Wait,
-) -> Result<Bytes, mvcc::Error> {
+) -> Result<Bytes, Failure> {
     let mut succeeded = true;
     for compare in &request.compare {
         if !holds(view, compare, wait)? {
@@ -78,17 +107,18 @@ pub(super) fn txn(
     // All revisions are checked before anything is read (etcd: txn.go checkTxn).
     for range in ranges(ops) {
         if range.revision > view.revision {
-            return Err(mvcc::Error::FutureRevision);
+            return Err(mvcc::Error::FutureRevision.into());
         }
         // Other than in a plain range, a negative revision is not the current one here.
         if range.revision != 0 && range.revision < view.compact_revision {
-            return Err(mvcc::Error::Compacted);
+            return Err(mvcc::Error::Compacted.into());
         }
     }
     let mut results = Vec::with_capacity(ops.len());
     for range in ranges(ops) {
         results.push(view.range(&options(range, line), wait)?);
     }
+    check_len(&results, ANSWER_BYTES_MAX)?;
     let header = header.with_revision(view.revision);
     Ok(encode::read_txn_response(header, succeeded, &results))
 }
@@ -275,4 +305,25 @@ fn key_after(kv: &[u8]) -> Result<Bytes, mvcc::Error> {
     key.extend_from_slice(record.key);
     key.push(0);
     Ok(key.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Many references to one value: an answer that would take more than it may is refused by its
+    /// length, without being made.
+    #[test]
+    fn an_answer_that_no_message_can_carry_is_refused() {
+        let value = Bytes::from(vec![0; 1 << 20]);
+        let result = |pairs| RangeResult {
+            kvs: vec![value.clone(); pairs],
+            ..RangeResult::default()
+        };
+        assert!(check_len(&[result(2047)], ANSWER_BYTES_MAX).is_ok());
+        for results in [vec![result(2048)], vec![result(1024), result(1024)]] {
+            let refused = check_len(&results, ANSWER_BYTES_MAX);
+            assert!(matches!(refused, Err(Failure::TooLarge(len)) if len > ANSWER_BYTES_MAX));
+        }
+    }
 }

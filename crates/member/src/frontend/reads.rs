@@ -16,6 +16,7 @@ use bytes::Bytes;
 use mvcc::{View, Wait};
 
 use super::jobs::{Job, Work};
+use super::read::Failure;
 use super::{AskDecide, Context, Frontend, Outcome, Output, Token, Waiting, Wants, read};
 
 /// How long a question to the leader waits for its answer before it is asked again
@@ -93,7 +94,7 @@ impl Frontend {
             Some(result) => Outcome::Done(result),
             None => {
                 let id = self.wait(token, Wants::Read(read), now, Frontend::client_deadline(context));
-                match self.serve(id, &view, now) {
+                match self.serve(id, &view) {
                     Served::Done(result) => {
                         self.forget(id);
                         Outcome::Done(result)
@@ -125,7 +126,7 @@ impl Frontend {
         };
         let id = self.wait(token, Wants::Read(read), now, deadline);
         match index {
-            Some(index) => self.wait_for_index(BTreeSet::from([id]), index, now),
+            Some(index) => self.wait_for_index(BTreeSet::from([id]), index),
             None => {
                 self.reads.gathering.insert(id);
                 self.ask_read_index(now);
@@ -145,37 +146,37 @@ impl Frontend {
             _ => return None,
         };
         match result {
-            Err(mvcc::Error::WouldBlock) => None,
+            Err(Failure::Store(mvcc::Error::WouldBlock)) => None,
             result => Some(self.client_result(result)),
         }
     }
 
-    fn wait_for_index(&mut self, reads: BTreeSet<u64>, index: u64, now: Instant) {
+    fn wait_for_index(&mut self, reads: BTreeSet<u64>, index: u64) {
         for id in reads {
             self.reads.unapplied.insert((index, id));
             self.reads.index_of.insert(id, index);
         }
         self.want_views();
         let view = self.views.load();
-        self.serve_applied(&view, now);
+        self.serve_applied(&view);
     }
 
     /// Serves the reads whose index is applied in `view`.
-    pub(super) fn serve_applied(&mut self, view: &Arc<View>, now: Instant) {
+    pub(super) fn serve_applied(&mut self, view: &Arc<View>) {
         while let Some((index, id)) = self.reads.unapplied.first().copied() {
             if index > view.applied_index {
                 return;
             }
             self.reads.unapplied.pop_first();
             self.reads.index_of.remove(&id);
-            if let Served::Done(result) = self.serve(id, view, now) {
+            if let Served::Done(result) = self.serve(id, view) {
                 self.finish(id, result);
             }
         }
     }
 
     /// Reads for one that waits.
-    fn serve(&mut self, id: u64, view: &Arc<View>, now: Instant) -> Served {
+    fn serve(&mut self, id: u64, view: &Arc<View>) -> Served {
         let Some(Waiting {
             what: Wants::Read(read),
             caller,
@@ -206,7 +207,7 @@ impl Frontend {
                 line,
             },
             Read::Members => return Served::Done(Ok(self.members())),
-            Read::Downgrade(request) => return self.downgrade_now(id, &request, &view, now),
+            Read::Downgrade(request) => return self.downgrade_now(id, &request, &view),
             Read::Authenticate => return Served::Done(Err(error::AUTH_NOT_ENABLED)),
             Read::RangeStream => {
                 self.forget(id);
@@ -218,13 +219,13 @@ impl Frontend {
         Served::Later
     }
 
-    fn downgrade_now(&mut self, id: u64, request: &DowngradeRequest, view: &View, now: Instant) -> Served {
-        match self.downgrade_checked(request, view.revision) {
+    fn downgrade_now(&mut self, id: u64, request: &DowngradeRequest, view: &View) -> Served {
+        match self.downgrade_checked(request) {
             Ok(Some(proposal)) => {
                 if let Some(waiting) = self.waiting.get_mut(&id) {
                     waiting.what = Wants::Done;
                 }
-                self.propose_downgrade(id, &proposal, now);
+                self.propose_downgrade(id, &proposal);
                 Served::Later
             }
             Ok(None) => Served::Done(Ok(self.downgrade_answer(view.revision))),
@@ -255,7 +256,7 @@ impl Frontend {
                 reads.extend(asked.reads);
             }
             if !reads.is_empty() {
-                self.wait_for_index(reads, index, now);
+                self.wait_for_index(reads, index);
             }
             return;
         }
@@ -291,7 +292,7 @@ impl Frontend {
             return;
         }
         if let Some(asked) = self.reads.asked.take() {
-            self.wait_for_index(asked.reads, index, now);
+            self.wait_for_index(asked.reads, index);
         }
         self.ask_read_index(now);
     }

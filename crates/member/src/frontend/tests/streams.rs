@@ -435,6 +435,44 @@ fn a_watcher_starved_past_a_compaction_is_cancelled() {
     assert_eq!(last.compact_revision, 9);
 }
 
+/// Many that keep coming for old revisions must not keep one that is nearly there from the present.
+#[test]
+fn nobody_starves_behind_those_that_are_further_back() {
+    let mut rig = Rig::new();
+    for i in 0..3000 {
+        rig.put(&format!("k{}", i % 7), &"v".repeat(500));
+    }
+    rig.open(1, Method::Watch);
+    let from = |revision| {
+        everything(WatchCreateRequest {
+            start_revision: revision,
+            ..Default::default()
+        })
+    };
+    rig.open(2, Method::Watch);
+    rig.watch(2, from(2900));
+    let mut seen = 0;
+    for turn in 0.. {
+        assert!(turn < 60, "{seen} events in {turn} turns");
+        let create = WatchRequest {
+            request_union: Some(RequestUnion::CreateRequest(from(2))),
+        };
+        rig.front
+            .stream_message(Token(1), create.encode_to_vec().into(), rig.now);
+        rig.front.stream_poll(Token(1), usize::MAX, rig.now);
+        rig.front.tick(rig.now);
+        rig.drain();
+        let poll = rig.front.stream_poll(Token(2), usize::MAX, rig.now);
+        for frame in poll.frames {
+            let response = WatchResponse::decode(Bytes::from(frame.parts.concat())).unwrap();
+            seen += response.events.len();
+        }
+        if seen == 102 {
+            break;
+        }
+    }
+}
+
 /// etcd issues 15271, 15274, 20221: after a snapshot from the leader nobody sees anything twice,
 /// misses anything, or gets what is before the start that was asked for.
 #[test]

@@ -256,7 +256,7 @@ mod tests {
         let responses = decode(&stream.pop(usize::MAX, Header::default(), 1000));
         let seen: Vec<_> = responses
             .iter()
-            .map(|r| (r.watch_id, r.header.clone().unwrap().revision, r.events.len()))
+            .map(|r| (r.watch_id, r.header.unwrap().revision, r.events.len()))
             .collect();
         assert_eq!(seen, [(1, 6, 2), (2, 6, 1), (1, 7, 1), (1, 8, 1)]);
         assert_eq!(stream.queued_bytes, 0);

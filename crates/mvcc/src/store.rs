@@ -261,7 +261,8 @@ impl Store {
             return None;
         }
         let written = self.revision > self.committed_revision || self.backend.is_dirty();
-        if !written && !(force && self.consistent != self.committed_consistent) {
+        let advanced = force && self.consistent != self.committed_consistent;
+        if !written && !advanced {
             return None;
         }
         let (revision, consistent) = (self.revision, self.consistent);

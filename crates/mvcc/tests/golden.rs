@@ -1,5 +1,7 @@
 //! Files written by etcd 3.5, 3.6 and 3.7, and what etcd answered from them. `golden/make.py` makes both.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! Opening files that are not as a running store leaves them: the cases of etcd's restore, and damage.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -1,9 +1,10 @@
 //! The nodes above the leaves, and the walks over the tree.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::leaf::Leaf;
-use super::{KeyInfo, KeyRange, Totals};
+use super::leaf::{Leaf, common_len};
+use super::{End, KeyInfo, KeyRange, Totals};
 use crate::Rev;
 
 /// Children per branch. Few, since copying a branch counts a reference for each.
@@ -212,7 +213,7 @@ pub(super) struct Split {
 
 /// The shortest text above `left` and not above `right`.
 pub(super) fn separator<'a>(left: &[u8], right: &'a [u8]) -> &'a [u8] {
-    let common = left.iter().zip(right).take_while(|(a, b)| a == b).count();
+    let common = common_len(left, right);
     &right[..(common + 1).min(right.len())]
 }
 
@@ -251,7 +252,7 @@ fn split_leaf(leaf: &mut Leaf, inserted: Result<usize, usize>) -> Split {
         _ => leaf.len() / 2,
     };
     let right = leaf.split_off(at);
-    let separator = separator(leaf.key(leaf.len() - 1), right.key(0)).to_vec();
+    let separator = separator(&leaf.key(leaf.len() - 1), &right.key(0)).to_vec();
     Split {
         separator,
         node: Arc::new(Node::Leaf(right)),
@@ -271,17 +272,11 @@ pub(super) fn visit(
     }
     match node {
         Node::Leaf(leaf) => {
-            let start = leaf.find(range.start).unwrap_or_else(|place| place);
-            for place in start..leaf.len() {
-                let key = leaf.key(place);
-                if range.is_past(key) {
-                    return false;
-                }
-                if leaf.get(place, at).is_some_and(|info| !found(key, &info)) {
-                    return false;
-                }
-            }
-            true
+            let (places, ends) = places(leaf, range);
+            let goes_on = leaf.for_keys(places, |place, key| {
+                leaf.get(place, at).is_none_or(|info| found(key, &info))
+            });
+            goes_on && !ends
         }
         Node::Branch(branch) => {
             let first = branch.place_of(range.start);
@@ -299,6 +294,18 @@ pub(super) fn visit(
     }
 }
 
+/// The places of a leaf that are in the range, and whether the range ends there.
+fn places(leaf: &Leaf, range: KeyRange<'_>) -> (Range<usize>, bool) {
+    let place_of = |key: &[u8]| leaf.find(key).unwrap_or_else(|place| place);
+    let start = place_of(range.start);
+    let end = match range.end {
+        End::Before(end) => place_of(end),
+        End::Open => leaf.len(),
+        End::Single => leaf.find(range.start).map_or(start, |place| place + 1),
+    };
+    (start..end.max(start), end < leaf.len())
+}
+
 /// See [`super::KeyIndex::count`]. `left_open`: the range may begin within this node; `right_open`: it may end here.
 pub(super) fn count(
     node: &Node,
@@ -313,13 +320,7 @@ pub(super) fn count(
     }
     match node {
         Node::Leaf(leaf) => {
-            let start = if left_open {
-                leaf.find(range.start).unwrap_or_else(|place| place)
-            } else {
-                0
-            };
-            let places =
-                (start..leaf.len()).take_while(|&place| !right_open || !range.is_past(leaf.key(place)));
+            let (places, _) = places(leaf, range);
             places.filter(|&place| leaf.get(place, at).is_some()).count() as u64
         }
         Node::Branch(branch) => {
@@ -365,7 +366,7 @@ pub(super) fn visit_kept(
             let start = leaf.find(from).unwrap_or_else(|place| place);
             for place in start..leaf.len() {
                 if *budget == 0 {
-                    return Some(leaf.key(place).to_vec());
+                    return Some(leaf.key(place));
                 }
                 *budget -= 1;
                 if let Some((rev, tombstone)) = leaf.kept(place, at) {

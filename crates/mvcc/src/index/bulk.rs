@@ -125,9 +125,9 @@ fn build<'a>(sorted: impl Iterator<Item = (&'a [u8], Row)>) -> KeyIndex {
     let mut leaf = Leaf::default();
     let mut before = Vec::new();
     for (key, row) in sorted {
-        let last = leaf.len().checked_sub(1).filter(|&last| leaf.key(last) == key);
+        let last = leaf.len().checked_sub(1).filter(|&last| leaf.is_at(last, key));
         if last.is_none() && (leaf.len() >= LEAF_FILL || leaf.is_overfull()) {
-            let next = separator(leaf.key(leaf.len() - 1), key).to_vec();
+            let next = separator(&leaf.key(leaf.len() - 1), key).to_vec();
             leaf.shrink();
             level.push((before, Arc::new(Node::Leaf(std::mem::take(&mut leaf)))));
             before = next;

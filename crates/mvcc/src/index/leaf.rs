@@ -1,7 +1,15 @@
 //! A leaf of the index: some neighbouring keys, packed.
 //!
 //! The keys' bytes stand in one vector and 32 bytes a key in another, so that copying a leaf that a reader holds is
-//! a few block copies. Only keys with older revisions have a [`History`], in a third vector.
+//! a few block copies. Only keys with older revisions have a [`History`], in a third vector. What all keys of the leaf
+//! begin with is kept once:
+//!
+//! ```text
+//! keys: | prefix | rest of key 0 | rest of key 1 | ...      slots[n].key_end: end of the rest of key n
+//! ```
+
+use std::cmp::Ordering;
+use std::ops::Range;
 
 use super::history::{History, Past};
 use super::{KeyInfo, Totals};
@@ -73,6 +81,8 @@ pub(super) struct First {
 #[derive(Debug, Default)]
 pub(super) struct Leaf {
     keys: Vec<u8>,
+    /// Bytes of the prefix, at the head of `keys`.
+    prefix_len: usize,
     slots: Vec<Slot>,
     histories: Vec<History>,
     totals: Totals,
@@ -88,7 +98,7 @@ impl Clone for Leaf {
             keys,
             slots,
             histories: self.histories.clone(),
-            totals: self.totals,
+            ..*self
         }
     }
 }
@@ -112,25 +122,55 @@ impl Leaf {
             && self.keys.len() + other.keys.len() <= LEAF_BYTES_MAX / 2
     }
 
-    fn key_start(&self, place: usize) -> usize {
-        place
-            .checked_sub(1)
-            .map_or(0, |before| self.slots[before].key_end as usize)
+    fn prefix(&self) -> &[u8] {
+        &self.keys[..self.prefix_len]
     }
 
-    pub(super) fn key(&self, place: usize) -> &[u8] {
-        &self.keys[self.key_start(place)..self.slots[place].key_end as usize]
+    fn rest_start(&self, place: usize) -> usize {
+        place
+            .checked_sub(1)
+            .map_or(self.prefix_len, |before| self.slots[before].key_end as usize)
+    }
+
+    /// The key without the prefix.
+    fn rest(&self, place: usize) -> &[u8] {
+        &self.keys[self.rest_start(place)..self.slots[place].key_end as usize]
+    }
+
+    pub(super) fn key(&self, place: usize) -> Vec<u8> {
+        [self.prefix(), self.rest(place)].concat()
+    }
+
+    /// The keys of some places, each put together in the same buffer.
+    pub(super) fn for_keys(&self, places: Range<usize>, mut each: impl FnMut(usize, &[u8]) -> bool) -> bool {
+        let mut key = self.prefix().to_vec();
+        for place in places {
+            key.truncate(self.prefix_len);
+            key.extend_from_slice(self.rest(place));
+            if !each(place, &key) {
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(super) fn is_at(&self, place: usize, key: &[u8]) -> bool {
+        key.strip_prefix(self.prefix())
+            .is_some_and(|rest| rest == self.rest(place))
     }
 
     /// Where the key is, or where it would be.
     pub(super) fn find(&self, key: &[u8]) -> Result<usize, usize> {
+        let Some(rest) = key.strip_prefix(self.prefix()) else {
+            return Err(if key < self.prefix() { 0 } else { self.slots.len() });
+        };
         let (mut low, mut high) = (0, self.slots.len());
         while low < high {
             let middle = (low + high) / 2;
-            match self.key(middle).cmp(key) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Equal => return Ok(middle),
-                std::cmp::Ordering::Greater => high = middle,
+            match self.rest(middle).cmp(rest) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Equal => return Ok(middle),
+                Ordering::Greater => high = middle,
             }
         }
         Err(low)
@@ -170,17 +210,26 @@ impl Leaf {
 
     /// Puts in a key that is not there, with its first revision.
     pub(super) fn insert(&mut self, place: usize, key: &[u8], rev: (i64, u32), first: First) {
-        let start = self.key_start(place);
-        if self.keys.capacity() - self.keys.len() < key.len() {
-            self.keys.reserve_exact(key.len() + SPARE_BYTES);
+        if self.slots.is_empty() {
+            self.keys = key.to_vec();
+            self.prefix_len = key.len();
+        }
+        let common = common_len(self.prefix(), key);
+        if common < self.prefix_len {
+            self.shorten_prefix(common);
+        }
+        let rest = &key[self.prefix_len..];
+        let start = self.rest_start(place);
+        if self.keys.capacity() - self.keys.len() < rest.len() {
+            self.keys.reserve_exact(rest.len() + SPARE_BYTES);
         }
         if self.slots.capacity() == self.slots.len() {
             self.slots.reserve_exact(SPARE_KEYS);
         }
         if place == self.slots.len() {
-            self.keys.extend_from_slice(key);
+            self.keys.extend_from_slice(rest);
         } else {
-            self.keys.splice(start..start, key.iter().copied());
+            self.keys.splice(start..start, rest.iter().copied());
         }
         let mut bits = (first.version as u64) << VERSION_SHIFT;
         bits |= if first.tombstone { DEAD } else { 0 } | if first.leased { LEASED } else { 0 };
@@ -193,11 +242,26 @@ impl Leaf {
         };
         self.slots.insert(place, slot);
         for slot in &mut self.slots[place..] {
-            slot.key_end += key.len() as u32;
+            slot.key_end += rest.len() as u32;
         }
         self.totals.live += u64::from(!first.tombstone);
         self.totals.old += u64::from(first.tombstone);
         self.totals.newest = self.totals.newest.max(rev.0);
+    }
+
+    fn shorten_prefix(&mut self, len: usize) {
+        let grown = self.prefix_len - len;
+        let mut keys = Vec::with_capacity(self.keys.len() + grown * self.slots.len() + SPARE_BYTES);
+        keys.extend_from_slice(&self.keys[..len]);
+        for place in 0..self.slots.len() {
+            keys.extend_from_slice(&self.keys[len..self.prefix_len]);
+            keys.extend_from_slice(self.rest(place));
+        }
+        for (place, slot) in self.slots.iter_mut().enumerate() {
+            slot.key_end += (grown * place) as u32;
+        }
+        self.keys = keys;
+        self.prefix_len = len;
     }
 
     /// A put of a key that is there, dead or alive.
@@ -245,71 +309,87 @@ impl Leaf {
 
     /// Drops what a compaction at `at` drops.
     pub(super) fn compact(&mut self, at: i64) {
-        let mut kept = Leaf {
-            keys: Vec::with_capacity(self.keys.len()),
-            slots: Vec::with_capacity(self.slots.len()),
-            ..Leaf::default()
-        };
-        for place in 0..self.slots.len() {
-            let mut slot = self.slots[place];
-            if slot.main <= at && !slot.past().outlives(at) {
-                continue;
-            }
+        let is_kept = |slot: &Slot| slot.main > at || slot.past().outlives(at);
+        let kept: Vec<usize> = (0..self.len())
+            .filter(|&place| is_kept(&self.slots[place]))
+            .collect();
+        let mut compacted = Leaf::over(
+            kept.first()
+                .zip(kept.last())
+                .map(|(&a, &b)| [(&*self, a), (&*self, b)]),
+        );
+        for place in kept {
+            let slot = self.slots[place];
             let history = slot.history().filter(|_| slot.main > at).and_then(|history| {
                 let mut history = self.histories[history].clone();
                 history.compact(at).then_some(history)
             });
-            slot.set_history(history.is_some().then_some(kept.histories.len()));
-            kept.histories.extend(history);
-            kept.push(slot, self.key(place));
+            compacted.push(slot, history, self.prefix(), self.rest(place));
         }
-        *self = kept;
+        compacted.shrink();
+        *self = compacted;
     }
 
-    /// Appends a key with a slot whose history is in place.
-    fn push(&mut self, mut slot: Slot, key: &[u8]) {
-        self.keys.extend_from_slice(key);
+    /// An empty leaf for keys from the first to the last of these places.
+    fn over(ends: Option<[(&Leaf, usize); 2]>) -> Leaf {
+        let Some([first, last]) = ends.map(|ends| ends.map(|(leaf, place)| leaf.key(place))) else {
+            return Leaf::default();
+        };
+        let prefix_len = common_len(&first, &last);
+        Leaf {
+            keys: first[..prefix_len].to_vec(),
+            prefix_len,
+            ..Leaf::default()
+        }
+    }
+
+    /// Appends a key, given in two parts, with what is known of it.
+    fn push(&mut self, mut slot: Slot, history: Option<History>, head: &[u8], rest: &[u8]) {
+        self.keys
+            .extend_from_slice(&head[self.prefix_len.min(head.len())..]);
+        self.keys
+            .extend_from_slice(&rest[self.prefix_len.saturating_sub(head.len())..]);
         slot.key_end = self.keys.len() as u32;
+        slot.set_history(history.is_some().then_some(self.histories.len()));
+        self.histories.extend(history);
         self.totals.live += u64::from(!slot.is_dead());
         self.totals.old += u64::from(slot.is_old());
         self.totals.newest = self.totals.newest.max(slot.main);
         self.slots.push(slot);
     }
 
-    /// Takes away the keys from `place` on.
+    /// Takes away the keys from `place` on; some must stay, and some go.
     pub(super) fn split_off(&mut self, place: usize) -> Leaf {
-        let mut halves = [Leaf::default(), Leaf::default()];
-        let start = self.key_start(place);
-        for (half, (keys, slots)) in halves
-            .iter_mut()
-            .zip([(start, place), (self.keys.len() - start, self.len() - place)])
-        {
-            half.keys.reserve_exact(keys + SPARE_BYTES);
-            half.slots.reserve_exact(slots + SPARE_KEYS);
-        }
-        for at in 0..self.slots.len() {
-            let half = &mut halves[usize::from(at >= place)];
-            half.copy_from(self, at);
-        }
-        let [left, right] = halves;
+        let mut left = Leaf::over(Some([(self, 0), (self, place - 1)]));
+        left.copy_from(self, 0..place);
+        let mut right = Leaf::over(Some([(self, place), (self, self.len() - 1)]));
+        right.copy_from(self, place..self.len());
         *self = left;
         right
     }
 
     /// Takes in the keys of the leaf to the right.
     pub(super) fn append(&mut self, right: &Leaf) {
-        for place in 0..right.slots.len() {
-            self.copy_from(right, place);
+        if right.len() == 0 {
+            return;
         }
+        let first = if self.len() == 0 { (right, 0) } else { (&*self, 0) };
+        let mut joined = Leaf::over(Some([first, (right, right.len() - 1)]));
+        joined.copy_from(self, 0..self.len());
+        joined.copy_from(right, 0..right.len());
+        *self = joined;
     }
 
-    fn copy_from(&mut self, other: &Leaf, place: usize) {
-        let mut slot = other.slots[place];
-        if let Some(history) = slot.history() {
-            slot.set_history(Some(self.histories.len()));
-            self.histories.push(other.histories[history].clone());
+    fn copy_from(&mut self, other: &Leaf, places: Range<usize>) {
+        let rests = other.rest_start(places.end) - other.rest_start(places.start);
+        let heads = other.prefix_len.saturating_sub(self.prefix_len) * places.len();
+        self.keys.reserve_exact(rests + heads + SPARE_BYTES);
+        self.slots.reserve_exact(places.len() + SPARE_KEYS);
+        for place in places {
+            let slot = other.slots[place];
+            let history = slot.history().map(|history| other.histories[history].clone());
+            self.push(slot, history, other.prefix(), other.rest(place));
         }
-        self.push(slot, other.key(place));
     }
 
     /// Gives back room that is not needed soon.
@@ -336,6 +416,11 @@ impl Leaf {
         pasts.push(slot.past());
         pasts
     }
+}
+
+/// Bytes that two keys begin with in common.
+pub(super) fn common_len(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 const _: () = assert!(size_of::<Slot>() == 32);

@@ -3,6 +3,8 @@
 //!
 //! `MVCC_MODEL_STEPS` and `MVCC_MODEL_SEED` make it longer, and other.
 
+#![allow(clippy::unwrap_used)]
+
 mod naive;
 
 use std::path::Path;

@@ -450,15 +450,17 @@ fn nobody_starves_behind_those_that_are_further_back() {
         })
     };
     rig.open(2, Method::Watch);
-    rig.watch(2, from(2900));
+    let create = |revision| -> Bytes {
+        let create = WatchRequest {
+            request_union: Some(RequestUnion::CreateRequest(from(revision))),
+        };
+        create.encode_to_vec().into()
+    };
+    rig.front.stream_message(Token(2), create(2900), rig.now);
     let mut seen = 0;
     for turn in 0.. {
         assert!(turn < 60, "{seen} events in {turn} turns");
-        let create = WatchRequest {
-            request_union: Some(RequestUnion::CreateRequest(from(2))),
-        };
-        rig.front
-            .stream_message(Token(1), create.encode_to_vec().into(), rig.now);
+        rig.front.stream_message(Token(1), create(2), rig.now);
         rig.front.stream_poll(Token(1), usize::MAX, rig.now);
         rig.front.tick(rig.now);
         rig.drain();

@@ -1,0 +1,356 @@
+//! Disks that fill up, fail and lie, directories that must not be opened, and a downgrade.
+
+mod driver;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::error;
+use api::etcdserverpb::{InternalRaftRequest, PutRequest};
+use api::membershippb::DowngradeInfoSetRequest;
+use api::version::Line;
+use disk::Disk;
+use disk::mem::MemDisk;
+use driver::Driver;
+use member::frontend::AskApply;
+use member::{Config, Error, InitialMember};
+
+const EIO: i32 = 5;
+
+fn config() -> Config {
+    Config {
+        data_dir: PathBuf::from("/data"),
+        ..Config::default()
+    }
+}
+
+fn put(key: &str, bytes: usize) -> InternalRaftRequest {
+    InternalRaftRequest {
+        put: Some(PutRequest {
+            key: key.to_owned().into(),
+            value: vec![b'x'; bytes].into(),
+            ..PutRequest::default()
+        }),
+        ..InternalRaftRequest::default()
+    }
+}
+
+fn ready(disk: &MemDisk, config: &Config) -> Driver {
+    let mut driver = Driver::open(&disk.shared(), config, 1).unwrap();
+    assert!(driver.until_ready());
+    driver
+}
+
+fn revision(driver: &Driver) -> i64 {
+    driver.member.views.load().revision
+}
+
+#[test]
+fn a_failed_sync_of_the_log_ends_the_member_without_an_answer() {
+    let disk = MemDisk::new();
+    let mut driver = ready(&disk, &config());
+    driver.call(put("a", 10)).unwrap().unwrap();
+    // Let the data file be written, so that the next sync is the log's.
+    driver.advance(Duration::from_secs(5));
+    disk.fail_sync(disk.syncs() + 1, EIO);
+    assert_eq!(driver.call(put("b", 10)), None, "no answer");
+    let fatal = driver.queues.fatal.borrow().clone().expect("it ends");
+    assert!(fatal.to_string().contains("/data/member/wal"), "{fatal}");
+    assert!(driver.member.shared.pulse.is_stopped());
+    // The disk works again, but the member does not go on.
+    *driver.queues.fatal.borrow_mut() = None;
+    let id = driver.propose(put("c", 10));
+    driver.advance(Duration::from_secs(10));
+    assert!(!matches!(driver.answers.get(&id), Some(Ok(_))));
+    assert_eq!(revision(&driver), 2);
+}
+
+#[test]
+fn a_failed_sync_of_the_data_file_ends_the_member() {
+    let disk = MemDisk::new();
+    let mut driver = ready(&disk, &config());
+    driver.advance(Duration::from_secs(5));
+    driver.call(put("a", 10)).unwrap().unwrap();
+    disk.fail_syncs(Some(EIO));
+    driver.advance(Duration::from_secs(1));
+    let fatal = driver.queues.fatal.borrow().clone().expect("it ends");
+    assert!(fatal.to_string().contains("/data/member/snap/db"), "{fatal}");
+    drop(driver);
+    disk.fail_syncs(None);
+    let driver = ready(&disk.crash(1, disk::mem::CrashMode::LoseUnsynced), &config());
+    assert_eq!(revision(&driver), 2);
+}
+
+/// Fills the disk while a member writes, and empties it again: refused requests are refused with the
+/// right text, nothing that was answered is lost, and the member goes on by itself.
+fn check_full_disk(room: u64, value_bytes: usize, segment_bytes: u64) {
+    let config = Config {
+        segment_bytes,
+        ..config()
+    };
+    let disk = MemDisk::new();
+    let mut driver = ready(&disk, &config);
+    // A log of small segments gives back what its first one had reserved.
+    for n in 0..4 {
+        driver
+            .call(put(&format!("before{n}"), value_bytes))
+            .unwrap()
+            .unwrap();
+    }
+    driver.advance(Duration::from_secs(1));
+    disk.set_space(Some(disk.used_bytes() + room));
+    let mut refused = 0;
+    let mut pending = Vec::new();
+    for n in 0..60 {
+        let id = driver.propose(put(&format!("key{n}"), value_bytes));
+        driver.advance(Duration::from_millis(300));
+        match driver.answers.get(&id) {
+            Some(Ok(_)) => {}
+            Some(Err(status)) => {
+                assert_eq!(*status, error::NO_SPACE);
+                refused += 1;
+            }
+            None => pending.push(id),
+        }
+    }
+    let sizes = (disk.used_bytes(), disk.metadata(&config.db_path()).unwrap());
+    assert!(
+        refused > 0,
+        "the disk was never full: {sizes:?} {:?}",
+        driver.log_texts()
+    );
+    assert_eq!(*driver.queues.fatal.borrow(), None);
+    disk.set_space(None);
+    driver.advance(Duration::from_secs(3));
+    for id in pending {
+        assert!(matches!(driver.answers.get(&id), Some(Ok(_))), "it was only late");
+    }
+    driver.call(put("after", 10)).unwrap().unwrap();
+    let before = revision(&driver);
+    let answered = driver.answers.values().filter(|answer| answer.is_ok()).count();
+    assert_eq!(before as usize, 1 + 4 + answered + 1);
+    driver.stop();
+    let driver = ready(&disk, &config);
+    assert_eq!(revision(&driver), before);
+}
+
+#[test]
+fn a_full_disk_is_an_error_to_clients_and_loses_nothing() {
+    // The log's segment has room, the data file has not.
+    check_full_disk(40_000, 500_000, wal::SEGMENT_BYTES);
+    // The log itself needs more.
+    check_full_disk(70_000, 10_000, 30_000);
+}
+
+#[test]
+fn a_read_error_of_the_data_file_is_an_error_and_no_panic() {
+    let disk = MemDisk::new();
+    let small = Config {
+        page_cache_bytes_max: 0,
+        ..config()
+    };
+    let mut driver = ready(&disk, &small);
+    for n in 0..50 {
+        driver.call(put(&format!("key{n}"), 3000)).unwrap().unwrap();
+    }
+    driver.advance(Duration::from_secs(5));
+    driver.stop();
+    let len = disk.metadata(&small.db_path()).unwrap().unwrap().len;
+    disk.fail_reads(&small.db_path(), 8192..len).unwrap();
+    match Driver::open(&disk.shared(), &small, 1) {
+        Ok(_) => panic!("it opens"),
+        Err(error) => assert!(error.to_string().contains("/data/member/snap/db"), "{error}"),
+    }
+    disk.heal_reads();
+    assert_eq!(revision(&ready(&disk, &small)), 51);
+}
+
+#[test]
+fn a_downgrade_on_one_member_goes_all_the_way() {
+    let disk = MemDisk::new();
+    let mut driver = ready(&disk, &config());
+    driver.advance(Duration::from_secs(5));
+    let enable = InternalRaftRequest {
+        downgrade_info_set: Some(DowngradeInfoSetRequest {
+            enabled: true,
+            ver: "3.6.0".to_owned(),
+        }),
+        ..InternalRaftRequest::default()
+    };
+    driver.call(enable).unwrap().unwrap();
+    driver.advance(Duration::from_secs(10));
+    let facts = driver.member.shared.facts();
+    assert_eq!(facts.cluster_version.unwrap().to_string(), "3.6.0");
+    assert_eq!(facts.storage_version.unwrap().to_string(), "3.6.0");
+    let texts = driver.log_texts();
+    for text in [
+        "saved snapshot to disk",
+        "updated storage version",
+        "The server is ready to downgrade",
+    ] {
+        assert!(texts.iter().any(|line| line == text), "{text}: {texts:?}");
+    }
+    driver.stop();
+    let lower = Config {
+        line: Line::V3_6,
+        ..config()
+    };
+    let mut driver = ready(&disk, &lower);
+    driver.advance(Duration::from_secs(11));
+    assert!(
+        driver
+            .log_texts()
+            .iter()
+            .any(|line| line == "the cluster has been downgraded")
+    );
+    let facts = driver.member.shared.facts();
+    assert_eq!(facts.downgrade_target, None);
+    assert_eq!(facts.cluster_version.unwrap().to_string(), "3.6.0");
+    driver.stop();
+    // As 3.7 again it is raised at once.
+    let mut driver = ready(&disk, &config());
+    driver.advance(Duration::from_secs(5));
+    assert_eq!(
+        driver.member.shared.facts().storage_version.unwrap().to_string(),
+        "3.7.0"
+    );
+}
+
+#[test]
+fn defragmentation_shrinks_the_file_while_writes_go_on() {
+    let disk = MemDisk::new();
+    let mut driver = ready(&disk, &config());
+    for n in 0..200 {
+        driver
+            .call(put(&format!("key{}", n % 20), 5000))
+            .unwrap()
+            .unwrap();
+    }
+    let compact = InternalRaftRequest {
+        compaction: Some(api::etcdserverpb::CompactionRequest {
+            revision: 190,
+            physical: true,
+        }),
+        ..InternalRaftRequest::default()
+    };
+    driver.call(compact).unwrap().unwrap();
+    driver.advance(Duration::from_secs(1));
+    let before = driver.member.views.load().db.size();
+    let id = driver.ask(|id| AskApply::Defragment { id });
+    let during = driver.propose(put("during", 10));
+    driver.advance_until(|driver| driver.answers.contains_key(&id) && driver.answers.contains_key(&during));
+    assert!(driver.answers[&id].is_ok() && driver.answers[&during].is_ok());
+    driver.advance(Duration::from_secs(1));
+    let after = driver.member.views.load().db.size();
+    assert!(after * 3 < before, "{before} to {after}");
+    let names = disk.list(&config().snap_dir()).unwrap();
+    assert!(names.iter().all(|entry| !entry.name.contains("tmp")), "{names:?}");
+    let revision_before = revision(&driver);
+    drop(driver);
+    let driver = ready(&disk.crash(3, disk::mem::CrashMode::LoseUnsynced), &config());
+    assert_eq!(revision(&driver), revision_before);
+}
+
+/// A start that must be refused.
+fn check_refused(disk: &MemDisk, config: &Config, expected: &str) {
+    match Driver::open(&disk.shared(), config, 1) {
+        Ok(_) => panic!("it opens: {expected}"),
+        Err(error) => assert!(error.to_string().contains(expected), "{error}"),
+    }
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_with_a_reason() {
+    let disk = MemDisk::new();
+    let member = |name: &str| InitialMember {
+        name: name.to_owned(),
+        peer_urls: vec!["http://localhost:2380".to_owned()],
+    };
+    let three = Config {
+        initial_cluster: vec![member("default"), member("b"), member("c")],
+        ..config()
+    };
+    check_refused(&disk, &three, "--initial-cluster names 3 members");
+    let existing = Config {
+        new_cluster: false,
+        ..config()
+    };
+    check_refused(&disk, &existing, "--initial-cluster-state=existing");
+    let other = Config {
+        name: "other".to_owned(),
+        ..config()
+    };
+    check_refused(&disk, &other, "couldn't find local name \"other\"");
+    let urls = Config {
+        advertise_peer_urls: vec!["http://x:1".to_owned()],
+        ..config()
+    };
+    check_refused(&disk, &urls, "--initial-advertise-peer-urls=http://x:1");
+    let forced = Config {
+        force_new_cluster: true,
+        ..config()
+    };
+    check_refused(&disk, &forced, "--force-new-cluster needs a directory with data");
+    // None of them has begun a cluster.
+    ready(&disk, &config());
+}
+
+#[test]
+fn a_locked_directory_is_said_to_be_locked() {
+    let disk = MemDisk::new();
+    let _first = ready(&disk, &config());
+    match Driver::open(&disk.shared(), &config(), 1) {
+        Err(Error::Locked { path }) => assert_eq!(path, Path::new("/data/member/snap/db")),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("it opens"),
+    }
+}
+
+#[test]
+fn a_directory_with_authentication_or_without_its_log_is_refused() {
+    let disk = MemDisk::new();
+    let mut driver = ready(&disk, &config());
+    driver.call(put("a", 10)).unwrap().unwrap();
+    driver.stop();
+    let shared: Arc<dyn Disk> = disk.shared();
+    let set_auth = |value: u8| {
+        let db = bbolt::Db::open(&shared, &config().db_path(), bbolt::Options::default()).unwrap();
+        let mut batch = bbolt::Batch::new();
+        batch.put(b"auth", b"authEnabled".as_slice().into(), vec![value].into());
+        db.commit(&batch).unwrap();
+    };
+    set_auth(1);
+    check_refused(&disk, &config(), "authentication is enabled");
+    set_auth(0);
+    disk.rename(Path::new("/data/member/wal"), Path::new("/data/elsewhere"))
+        .unwrap();
+    check_refused(&disk, &config(), "there is no log in /data/member/wal");
+    let elsewhere = Config {
+        wal_dir: Some(PathBuf::from("/data/elsewhere")),
+        ..config()
+    };
+    assert_eq!(revision(&ready(&disk, &elsewhere)), 2);
+}
+
+#[test]
+fn a_lost_data_file_is_rebuilt_from_a_whole_log_and_refused_otherwise() {
+    let disk = MemDisk::new();
+    let mut driver = ready(&disk, &config());
+    for n in 0..5 {
+        driver.call(put(&format!("key{n}"), 10)).unwrap().unwrap();
+    }
+    drop(driver);
+    disk.remove_file(&config().db_path()).unwrap();
+    let driver = ready(&disk, &config());
+    assert_eq!(revision(&driver), 6);
+    // The stop leaves a snapshot: from now on the data file is needed.
+    driver.stop();
+    disk.remove_file(&config().db_path()).unwrap();
+    check_refused(&disk, &config(), "does not match with snapshot");
+    assert_eq!(
+        disk.metadata(&config().db_path()).unwrap(),
+        None,
+        "nothing was made"
+    );
+}

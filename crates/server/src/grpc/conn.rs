@@ -277,7 +277,6 @@ impl Calls {
 
     /// A request has come.
     fn open(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Piece>, cx: &mut Context<'_>) {
-        self.state.sent_frames.set(true);
         let (parts, recv) = request.into_parts();
         let started = self.front.now();
         let admitted = match admit(&parts, started) {
@@ -529,7 +528,6 @@ impl Calls {
             streaming.more = polled.more;
             let mut gone = false;
             for frame in polled.frames {
-                self.state.sent_frames.set(true);
                 gone |= streaming.sender.send(Piece::from_frame(frame)).is_err();
             }
             if let Some(result) = polled.end {
@@ -588,7 +586,6 @@ impl Calls {
         for letter in letters {
             match letter {
                 Letter::Reply(slot, result) => {
-                    self.state.sent_frames.set(true);
                     self.finish_unary(slot, result);
                 }
                 Letter::Wake(slot) => self.send_stream(slot),

@@ -54,10 +54,9 @@ impl WireState {
 pub struct Wire<S> {
     socket: S,
     out: BytesMut,
-    /// The last write was taken in part, so the next byte is in the middle of a frame.
-    mid_frame: bool,
     goaway_sent: bool,
-    walker: Walker,
+    incoming: Walker,
+    outgoing: Walker,
     state: Rc<WireState>,
 }
 
@@ -67,9 +66,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Wire {
             socket,
             out: BytesMut::with_capacity(4 << 10),
-            mid_frame: false,
             goaway_sent: false,
-            walker: Walker::default(),
+            incoming: Walker::after(PREFACE_LEN),
+            outgoing: Walker::after(0),
             state,
         }
     }
@@ -85,11 +84,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Looks for frames of streams among what was taken: after them, a ping is forgiven. The
+    /// client measures the path with pings for as long as a long answer lasts.
+    fn note_written(&mut self, bufs: &[IoSlice<'_>], mut count: usize) {
+        for buf in bufs {
+            let part = &buf[..count.min(buf.len())];
+            count -= part.len();
+            self.outgoing.walk(part, |kind, _, _| {
+                if matches!(kind, frame::DATA | frame::HEADERS) {
+                    self.state.sent_frames.set(true);
+                }
+            });
+        }
+    }
+
     /// Says why the connection ends, which the h2 crate cannot: clients of Go look for the text.
     fn poll_goaway(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         const ENHANCE_YOUR_CALM: u32 = 11;
         const TEXT: &[u8] = b"too_many_pings";
-        if !self.goaway_sent && !self.mid_frame {
+        if !self.goaway_sent && self.outgoing.is_between_frames() {
             self.goaway_sent = true;
             let length = u32::try_from(8 + TEXT.len()).expect("the text is short");
             self.out.extend_from_slice(&length.to_be_bytes()[1..]);
@@ -117,7 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
             if !read.is_empty() {
                 let now = Instant::now();
                 this.state.last_read.set(now);
-                this.walker.walk(read, |kind, flags, stream| {
+                this.incoming.walk(read, |kind, flags, stream| {
                     note(&this.state, now, kind, flags, stream)
                 });
             }
@@ -162,7 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
                 for buf in bufs {
                     this.out.extend_from_slice(buf);
                 }
-                this.mid_frame = false;
+                this.note_written(bufs, total);
                 return Poll::Ready(Ok(total));
             }
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
@@ -174,16 +187,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => written,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    this.mid_frame = true;
-                    return Poll::Pending;
-                }
+                Poll::Pending => return Poll::Pending,
             };
             let gathered = this.out.len();
             this.out.advance(written.min(gathered));
             if written > gathered {
                 let taken = written - gathered;
-                this.mid_frame = taken < total;
+                this.note_written(bufs, taken);
                 return Poll::Ready(Ok(taken));
             }
         }
@@ -206,6 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
 /// Kinds of frames (RFC 9113, 6).
 mod frame {
+    pub const DATA: u8 = 0;
     pub const HEADERS: u8 = 1;
     pub const PING: u8 = 6;
     pub const GOAWAY: u8 = 7;
@@ -226,17 +237,20 @@ struct Walker {
     have: usize,
 }
 
-impl Default for Walker {
-    fn default() -> Walker {
+impl Walker {
+    /// A walker of bytes whose first frame begins after `skip`.
+    fn after(skip: usize) -> Walker {
         Walker {
-            skip: PREFACE_LEN,
+            skip,
             header: [0; HEADER_LEN],
             have: 0,
         }
     }
-}
 
-impl Walker {
+    fn is_between_frames(&self) -> bool {
+        self.skip == 0 && self.have == 0
+    }
+
     fn walk(&mut self, mut bytes: &[u8], mut see: impl FnMut(u8, u8, u32)) {
         while !bytes.is_empty() {
             let skipped = self.skip.min(bytes.len());
@@ -281,12 +295,32 @@ mod tests {
         bytes.extend(frame(1, 5, 0x8000_0003, &[1; 20]));
         let expect = [(4, 0, 0), (1, 4, 1), (6, 0, 0), (6, 1, 0), (1, 5, 3)];
         for piece in [1, 2, 7, 9, 64, 10_000] {
-            let (mut walker, mut seen) = (Walker::default(), Vec::new());
+            let (mut walker, mut seen) = (Walker::after(PREFACE_LEN), Vec::new());
             for part in bytes.chunks(piece) {
                 walker.walk(part, |kind, flags, stream| seen.push((kind, flags, stream)));
             }
             assert_eq!(seen, expect, "pieces of {piece}");
+            assert!(walker.is_between_frames());
         }
+    }
+
+    /// While a long answer is written, a client may ping as often as it likes.
+    #[test]
+    fn what_is_written_to_streams_forgives_pings() {
+        let state = WireState::new(Instant::now(), Duration::from_secs(5));
+        let mut wire = Wire::new(tokio::io::empty(), state.clone());
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut write = |bytes: &[u8]| {
+            state.sent_frames.set(false);
+            let written = Pin::new(&mut wire).poll_write(&mut cx, bytes);
+            assert!(matches!(written, Poll::Ready(Ok(count)) if count == bytes.len()));
+            state.sent_frames.get()
+        };
+        assert!(!write(&frame(6, 1, 0, &[0; 8])), "the answer to a ping");
+        let answer = frame(0, 0, 1, &[7; 30_000]);
+        assert!(write(&answer[..10_000]));
+        assert!(!write(&answer[10_000..]), "the rest of a frame");
+        assert!(write(&frame(1, 5, 1, &[1; 20])));
     }
 
     /// Any bytes at all may come from a client.
@@ -294,7 +328,7 @@ mod tests {
     fn the_walker_takes_anything() {
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..200 {
-            let mut walker = Walker::default();
+            let mut walker = Walker::after(0);
             let bytes: Vec<u8> = (0..random.usize(..2000)).map(|_| random.u8(..)).collect();
             let mut rest = &bytes[..];
             while !rest.is_empty() {

@@ -1,5 +1,6 @@
 //! The JSON gateway: calls of the client API as POST requests under `/v3/`.
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -7,7 +8,7 @@ use api::error::{Code, Status};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
-use member::frontend::{self, Method, Shape};
+use member::frontend::{self, Method, Shape, StreamPoll};
 
 use super::body::Body;
 use super::{json, transcode};
@@ -71,8 +72,13 @@ async fn call(
         stream.message(message);
     }
     stream.finish();
+    let stopped = {
+        let front = front.clone();
+        Box::pin(async move { front.stopped().await })
+    };
     let lines = Lines {
         front: front.clone(),
+        stopped,
         stream: Some(stream),
         method,
     };
@@ -114,6 +120,8 @@ async fn read(request: Request<Incoming>, bytes_max: usize) -> Result<Bytes, Sta
 /// A stream of the front as lines of JSON.
 pub struct Lines {
     front: Rc<Front>,
+    /// Completes when the server stops: then the stream ends.
+    stopped: Pin<Box<dyn Future<Output = ()>>>,
     /// `None` after its end.
     stream: Option<call::Stream>,
     method: Method,
@@ -126,6 +134,10 @@ impl Lines {
             return Poll::Ready(None);
         };
         let polled = match stream.poll_next(cx, STREAM_BATCH) {
+            Poll::Pending if self.stopped.as_mut().poll(cx).is_ready() => StreamPoll {
+                end: Some(Err(api::error::STOPPED)),
+                ..StreamPoll::default()
+            },
             Poll::Pending => return Poll::Pending,
             Poll::Ready(None) => return Poll::Ready(None),
             Poll::Ready(Some(polled)) => polled,

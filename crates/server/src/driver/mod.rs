@@ -265,10 +265,10 @@ impl Driver {
 
     /// Wakes the timer if it would sleep beyond `at`.
     fn hurry_timer(&self, at: u64) {
-        if at < self.timer_wake.load(Ordering::SeqCst) {
-            if let Some(timer) = self.timer.get() {
-                timer.unpark();
-            }
+        if at < self.timer_wake.load(Ordering::SeqCst)
+            && let Some(timer) = self.timer.get()
+        {
+            timer.unpark();
         }
     }
 

@@ -1,10 +1,13 @@
 //! gRPC on the h2 crate: framing, statuses, limits and the rules of keepalive, as grpc-go has
 //! them. Knows nothing of what the messages say.
 
+mod admit;
+mod calls;
 mod conn;
 mod framing;
 mod io;
 mod keepalive;
+mod sender;
 mod status;
 
 pub use conn::{labels, serve};

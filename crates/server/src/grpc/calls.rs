@@ -1,0 +1,586 @@
+//! The calls of one connection: what clients send goes to the front, what it answers goes back.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Instant;
+
+use api::error::{Code, Status};
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::Request;
+use member::frontend::{self, Shape, Token};
+use slab::Slab;
+
+use super::admit::admit;
+use super::framing::{Joiner, Piece};
+use super::io::WireState;
+use super::sender::{Sender, answer, trailers_only};
+use crate::config::Span;
+use crate::driver::lock;
+use crate::front::{Front, Owner};
+use crate::metrics::Metrics;
+use crate::services::{Route, health};
+
+/// Bytes asked of a stream at a time.
+const STREAM_BATCH: usize = 64 << 10;
+/// What a request may have beside `--max-request-bytes`: embed/config.go grpcOverheadBytes.
+const OVERHEAD_BYTES: usize = 512 << 10;
+
+/// What the front has for the calls of one connection.
+#[derive(Default)]
+struct Desk {
+    letters: RefCell<Vec<Letter>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+enum Letter {
+    Reply(usize, Result<Bytes, Status>),
+    Wake(usize),
+}
+
+impl Desk {
+    /// Wakes the connection for the first letter; it finds the others as well.
+    fn put(&self, letter: Letter) {
+        self.letters.borrow_mut().push(letter);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Owner for Desk {
+    fn reply(&self, slot: usize, result: Result<Bytes, Status>) {
+        self.put(Letter::Reply(slot, result));
+    }
+
+    fn wake(&self, slot: usize) {
+        self.put(Letter::Wake(slot));
+    }
+}
+
+/// The streams whose client has sent something or can take more.
+#[derive(Default)]
+struct Ready {
+    slots: Mutex<Vec<usize>>,
+    waker: Mutex<Option<Waker>>,
+}
+
+/// Wakes a connection for one of its streams, so that it need not look at all of them.
+struct SlotWaker {
+    slot: usize,
+    ready: Arc<Ready>,
+}
+
+impl Wake for SlotWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let mut slots = lock(&self.ready.slots);
+        if slots.last() != Some(&self.slot) {
+            slots.push(self.slot);
+        }
+        drop(slots);
+        if let Some(waker) = lock(&self.ready.waker).take() {
+            waker.wake();
+        }
+    }
+}
+
+/// One call.
+struct Call {
+    route: Route,
+    started: api::clock::Instant,
+    context: frontend::Context,
+    encoding: Option<String>,
+    joiner: Joiner,
+    /// `None` when the client has sent all.
+    recv: Option<RecvStream>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// A unary call whose message is not complete.
+    Reading(SendResponse<Piece>),
+    /// A unary call that the front has.
+    Waiting(SendResponse<Piece>, Token),
+    /// A stream of the front.
+    Streaming(Streaming),
+    /// A stream of the health service, which stays open; its first message may have been answered.
+    Watching(Sender),
+}
+
+struct Streaming {
+    token: Token,
+    sender: Sender,
+    /// The front has more than was taken.
+    more: bool,
+    /// The client has sent a message that the front does not take yet.
+    held: bool,
+    waker: Waker,
+}
+
+/// The calls of one connection.
+pub(super) struct Calls {
+    front: Rc<Front>,
+    state: Rc<WireState>,
+    metrics: Arc<Metrics>,
+    message_bytes_max: usize,
+    slots: Slab<Call>,
+    /// Unary calls whose message is not complete.
+    reading: Vec<usize>,
+    desk: Rc<Desk>,
+    ready: Arc<Ready>,
+}
+
+impl Calls {
+    /// No calls yet.
+    pub(super) fn new(front: Rc<Front>, state: Rc<WireState>) -> Calls {
+        let config = &front.common.config;
+        Calls {
+            message_bytes_max: config.max_request_bytes.saturating_add(OVERHEAD_BYTES),
+            metrics: front.common.metrics.clone(),
+            front,
+            state,
+            slots: Slab::new(),
+            reading: Vec::new(),
+            desk: Rc::new(Desk::default()),
+            ready: Arc::new(Ready::default()),
+        }
+    }
+
+    /// When bytes last came in.
+    pub(super) fn last_read(&self) -> Instant {
+        self.state.last_read.get()
+    }
+
+    fn remove(&mut self, slot: usize) {
+        self.slots.try_remove(slot);
+        self.state.active_streams.set(self.slots.len());
+    }
+
+    /// A request has come.
+    pub(super) fn open(
+        &mut self,
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Piece>,
+        cx: &mut Context<'_>,
+    ) {
+        let (parts, recv) = request.into_parts();
+        let started = self.front.now();
+        let admitted = match admit(&parts, started) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                let _ = respond.send_response(refusal.into_response(), true);
+                return;
+            }
+        };
+        let route = match Route::find(parts.uri.path(), self.front.common.config.emulated) {
+            Ok(route) => route,
+            Err(unknown) => {
+                let _ = respond.send_response(trailers_only(&Err(unknown)), true);
+                return;
+            }
+        };
+        self.metrics.started(route);
+        let call = Call {
+            route,
+            started,
+            context: admitted.context,
+            encoding: admitted.encoding,
+            joiner: Joiner::default(),
+            recv: Some(recv),
+            stage: Stage::Reading(respond),
+        };
+        let slot = self.slots.insert(call);
+        self.state.active_streams.set(self.slots.len());
+        match route.shape() {
+            Shape::Unary => {
+                if !self.read_unary(slot, cx) {
+                    self.reading.push(slot);
+                }
+            }
+            Shape::ServerStream | Shape::Duplex => self.open_stream(slot),
+        }
+    }
+
+    /// Goes on reading a unary call's message. True when that is over.
+    fn read_unary(&mut self, slot: usize, cx: &mut Context<'_>) -> bool {
+        let Some(call) = self.slots.get_mut(slot) else {
+            return true;
+        };
+        match call.read(self.message_bytes_max, cx) {
+            Read::Pending => false,
+            Read::Message(message) => {
+                self.call(slot, message);
+                true
+            }
+            Read::End => {
+                self.finish_unary(slot, Err(Status::new(Code::Internal, "EOF")));
+                true
+            }
+            Read::Wrong(status) => {
+                self.finish_unary(slot, Err(status));
+                true
+            }
+            Read::Gone => {
+                self.remove(slot);
+                true
+            }
+        }
+    }
+
+    fn call(&mut self, slot: usize, message: Bytes) {
+        let call = &mut self.slots[slot];
+        let result = match call.route {
+            Route::Health(method) => Ok(health::answer(method, message, self.front.is_serving())),
+            Route::Member(method) => {
+                let owner: Rc<dyn Owner> = self.desk.clone();
+                self.front.call(&owner, slot, method, message, call.context)
+            }
+        };
+        match result {
+            Ok(result) => self.finish_unary(slot, result),
+            Err(token) => {
+                take_mut(&mut call.stage, |stage| match stage {
+                    Stage::Reading(respond) => Stage::Waiting(respond, token),
+                    other => other,
+                });
+            }
+        }
+    }
+
+    fn finish_unary(&mut self, slot: usize, result: Result<Bytes, Status>) {
+        let Some(call) = self.slots.try_remove(slot) else {
+            return;
+        };
+        self.state.active_streams.set(self.slots.len());
+        self.metrics.handled(
+            call.route,
+            result.as_ref().err().map_or(Code::Ok, |status| status.code),
+        );
+        self.note_slow(&call, &result);
+        if let Stage::Reading(respond) | Stage::Waiting(respond, _) = call.stage {
+            // An error means that the client has gone: there is nobody to tell.
+            let _ = answer(respond, result);
+        }
+    }
+
+    /// v3rpc/interceptor.go logUnaryRequestStats.
+    fn note_slow(&self, call: &Call, result: &Result<Bytes, Status>) {
+        let common = &self.front.common;
+        let took = self.front.now() - call.started;
+        let Route::Member(method) = call.route else {
+            return;
+        };
+        if took < common.config.warning_unary_request_duration {
+            return;
+        }
+        let nanos = i64::try_from(took.as_nanos()).unwrap_or(i64::MAX);
+        let line = common
+            .log
+            .warn("request stats")
+            .show("time spent", Span(nanos))
+            .text("response type", method.path());
+        match result {
+            Ok(answer) => line.num("response size", answer.len() as u64).emit(),
+            Err(status) => line.error(status).emit(),
+        }
+    }
+
+    fn open_stream(&mut self, slot: usize) {
+        let call = &mut self.slots[slot];
+        let waker = Waker::from(Arc::new(SlotWaker {
+            slot,
+            ready: self.ready.clone(),
+        }));
+        let opened = match call.route {
+            Route::Health(_) => None,
+            Route::Member(method) => {
+                let owner: Rc<dyn Owner> = self.desk.clone();
+                Some(self.front.stream_open(&owner, slot, method, call.context))
+            }
+        };
+        let refused = matches!(opened, Some(Err(_)));
+        take_mut(&mut call.stage, |stage| match (stage, opened) {
+            (Stage::Reading(respond), None) => Stage::Watching(Sender::Fresh(respond)),
+            (Stage::Reading(respond), Some(Ok(token))) => Stage::Streaming(Streaming {
+                token,
+                sender: Sender::Fresh(respond),
+                more: false,
+                held: false,
+                waker: waker.clone(),
+            }),
+            (Stage::Reading(respond), Some(Err(status))) => {
+                let mut sender = Sender::Fresh(respond);
+                self.metrics.handled(call.route, status.code);
+                sender.end(&Err(status));
+                Stage::Watching(sender)
+            }
+            (stage, _) => stage,
+        });
+        if refused {
+            self.remove(slot);
+        } else {
+            self.run_stream(slot, &waker);
+        }
+    }
+
+    /// Takes what the client of a stream has sent, and sends what the stream has.
+    fn run_stream(&mut self, slot: usize, waker: &Waker) {
+        let mut cx = Context::from_waker(waker);
+        let mut over = false;
+        loop {
+            let Some(call) = self.slots.get_mut(slot) else {
+                return;
+            };
+            if call.recv.is_none() {
+                over |= call.sender().is_some_and(|sender| sender.is_reset(&mut cx));
+                break;
+            }
+            if let Stage::Streaming(streaming) = &mut call.stage {
+                streaming.held = !self.front.stream_is_ready(streaming.token);
+                if streaming.held {
+                    break;
+                }
+            }
+            match call.read(self.message_bytes_max, &mut cx) {
+                Read::Pending => break,
+                Read::Message(message) => self.stream_message(slot, message),
+                Read::End => self.stream_finished(slot),
+                Read::Wrong(status) => {
+                    self.end_stream(slot, &Err(status));
+                    return;
+                }
+                Read::Gone => {
+                    over = true;
+                    break;
+                }
+            }
+        }
+        if over {
+            self.drop_stream(slot);
+        } else {
+            self.send_stream(slot);
+        }
+    }
+
+    fn stream_message(&mut self, slot: usize, message: Bytes) {
+        let serving = self.front.is_serving();
+        let call = &mut self.slots[slot];
+        match (&mut call.stage, call.route) {
+            (Stage::Streaming(streaming), Route::Member(method)) => {
+                self.front.stream_message(streaming.token, message);
+                // A call with one request has all it needs.
+                if method.shape() == Shape::ServerStream {
+                    streaming.more = true;
+                }
+            }
+            (Stage::Watching(sender), Route::Health(method)) => {
+                match health::answer(method, message, serving) {
+                    Ok(answer) => drop(sender.send(Piece::new(answer))),
+                    Err(status) => self.end_stream(slot, &Err(status)),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn stream_finished(&mut self, slot: usize) {
+        if let Some(Call {
+            stage: Stage::Streaming(streaming),
+            ..
+        }) = self.slots.get(slot)
+        {
+            self.front.stream_finished(streaming.token);
+        }
+    }
+
+    /// Sends what the front has for a stream, as long as the client takes it.
+    fn send_stream(&mut self, slot: usize) {
+        loop {
+            let Some(Call {
+                stage: Stage::Streaming(streaming),
+                route,
+                ..
+            }) = self.slots.get_mut(slot)
+            else {
+                return;
+            };
+            let mut cx = Context::from_waker(&streaming.waker);
+            if !streaming.sender.has_room(&mut cx) {
+                // What wakes the stream then must find that there is something.
+                streaming.more = true;
+                return;
+            }
+            let polled = self.front.stream_poll(streaming.token, STREAM_BATCH);
+            streaming.more = polled.more;
+            let mut gone = false;
+            for frame in polled.frames {
+                gone |= streaming.sender.send(Piece::from_frame(frame)).is_err();
+            }
+            if let Some(result) = polled.end {
+                let code = result.as_ref().err().map_or(Code::Ok, |status| status.code);
+                self.metrics.handled(*route, code);
+                streaming.sender.end(&result);
+                self.remove(slot);
+                return;
+            }
+            if gone {
+                self.drop_stream(slot);
+                return;
+            }
+            if streaming.held && self.front.stream_is_ready(streaming.token) {
+                streaming.waker.wake_by_ref();
+            }
+            if !polled.more {
+                return;
+            }
+        }
+    }
+
+    /// Ends a stream for a reason of the carrier's.
+    fn end_stream(&mut self, slot: usize, result: &Result<(), Status>) {
+        let code = result.as_ref().err().map_or(Code::Ok, |status| status.code);
+        if let Some(call) = self.slots.get_mut(slot) {
+            self.metrics.handled(call.route, code);
+            match &mut call.stage {
+                Stage::Streaming(streaming) => {
+                    self.front.stream_close(streaming.token);
+                    streaming.sender.end(result);
+                }
+                Stage::Watching(sender) => sender.end(result),
+                Stage::Reading(_) | Stage::Waiting(..) => {}
+            }
+        }
+        self.remove(slot);
+    }
+
+    /// The client has given a stream up.
+    fn drop_stream(&mut self, slot: usize) {
+        if let Some(call) = self.slots.get(slot) {
+            self.metrics.handled(call.route, Code::Canceled);
+            if let Stage::Streaming(streaming) = &call.stage {
+                self.front.stream_close(streaming.token);
+            }
+        }
+        self.remove(slot);
+    }
+
+    /// Does all that has become possible since the last time.
+    pub(super) fn run(&mut self, cx: &mut Context<'_>) {
+        *self.desk.waker.borrow_mut() = Some(cx.waker().clone());
+        *lock(&self.ready.waker) = Some(cx.waker().clone());
+        let letters = std::mem::take(&mut *self.desk.letters.borrow_mut());
+        for letter in letters {
+            match letter {
+                Letter::Reply(slot, result) => {
+                    self.finish_unary(slot, result);
+                }
+                Letter::Wake(slot) => self.send_stream(slot),
+            }
+        }
+        let mut reading = std::mem::take(&mut self.reading);
+        reading.retain(|slot| !self.read_unary(*slot, cx));
+        self.reading.append(&mut reading);
+        let mut slots = std::mem::take(&mut *lock(&self.ready.slots));
+        slots.sort_unstable();
+        slots.dedup();
+        for slot in slots {
+            let waker = match self.slots.get(slot).map(|call| &call.stage) {
+                Some(Stage::Streaming(streaming)) => streaming.waker.clone(),
+                Some(Stage::Watching(_)) => Waker::from(Arc::new(SlotWaker {
+                    slot,
+                    ready: self.ready.clone(),
+                })),
+                _ => continue,
+            };
+            self.run_stream(slot, &waker);
+        }
+    }
+
+    /// The server stops: streams end as grpc-go ends them when its patience is over.
+    pub(super) fn end_streams(&mut self) {
+        let streams: Vec<usize> = self
+            .slots
+            .iter()
+            .filter(|(_, call)| matches!(call.stage, Stage::Streaming(_) | Stage::Watching(_)))
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in streams {
+            self.end_stream(slot, &Err(api::error::STOPPED));
+        }
+    }
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        for (_, call) in &self.slots {
+            self.metrics.handled(call.route, Code::Canceled);
+            match &call.stage {
+                Stage::Waiting(_, token) => self.front.cancel(*token),
+                Stage::Streaming(streaming) => self.front.stream_close(streaming.token),
+                Stage::Reading(_) | Stage::Watching(_) => {}
+            }
+        }
+    }
+}
+
+enum Read {
+    Pending,
+    Message(Bytes),
+    /// The client has sent all.
+    End,
+    Wrong(Status),
+    /// The client has given the call up.
+    Gone,
+}
+
+impl Call {
+    /// The next message that the client has sent.
+    fn read(&mut self, bytes_max: usize, cx: &mut Context<'_>) -> Read {
+        loop {
+            match self.joiner.next(bytes_max, self.encoding.as_deref()) {
+                Ok(Some(message)) => return Read::Message(message),
+                Ok(None) => {}
+                Err(status) => return Read::Wrong(status),
+            }
+            let Some(recv) = &mut self.recv else {
+                return Read::End;
+            };
+            match recv.poll_data(cx) {
+                Poll::Pending => return Read::Pending,
+                Poll::Ready(Some(Ok(piece))) => {
+                    let _ = recv.flow_control().release_capacity(piece.len());
+                    self.joiner.push(piece);
+                }
+                Poll::Ready(Some(Err(_))) => return Read::Gone,
+                Poll::Ready(None) => {
+                    self.recv = None;
+                    if self.joiner.is_cut() {
+                        return Read::Wrong(Status::new(Code::Internal, "unexpected EOF"));
+                    }
+                    return Read::End;
+                }
+            }
+        }
+    }
+
+    fn sender(&mut self) -> Option<&mut Sender> {
+        match &mut self.stage {
+            Stage::Streaming(streaming) => Some(&mut streaming.sender),
+            Stage::Watching(sender) => Some(sender),
+            Stage::Reading(_) | Stage::Waiting(..) => None,
+        }
+    }
+}
+
+/// Exchanges a value by one made of it.
+fn take_mut(stage: &mut Stage, change: impl FnOnce(Stage) -> Stage) {
+    let old = std::mem::replace(stage, Stage::Watching(Sender::Gone));
+    *stage = change(old);
+}

@@ -1,0 +1,100 @@
+//! The way back of a call.
+
+use std::task::{Context, Poll};
+
+use api::error::Status;
+use bytes::Bytes;
+use h2::SendStream;
+use h2::server::SendResponse;
+use http::{HeaderValue, Response};
+
+use super::framing::Piece;
+use super::status;
+
+/// The way back of a stream: headers go out with the first message.
+pub(super) enum Sender {
+    Fresh(SendResponse<Piece>),
+    Begun(SendStream<Piece>),
+    Gone,
+}
+
+impl Sender {
+    /// Sends a message.
+    pub(super) fn send(&mut self, piece: Piece) -> Result<(), h2::Error> {
+        if let Sender::Fresh(respond) = self {
+            *self = Sender::Begun(respond.send_response(head(), false)?);
+        }
+        match self {
+            Sender::Begun(stream) => stream.send_data(piece, false),
+            Sender::Fresh(_) | Sender::Gone => Ok(()),
+        }
+    }
+
+    /// Ends the stream.
+    pub(super) fn end(&mut self, result: &Result<(), Status>) {
+        // An error means that the client has gone: there is nobody to tell.
+        let _ = match std::mem::replace(self, Sender::Gone) {
+            Sender::Fresh(mut respond) => respond.send_response(trailers_only(result), true).map(drop),
+            Sender::Begun(mut stream) => stream.send_trailers(status::trailers(result)),
+            Sender::Gone => Ok(()),
+        };
+    }
+
+    /// Whether the client takes more at present. If not, `cx` is woken when it does.
+    pub(super) fn has_room(&mut self, cx: &mut Context<'_>) -> bool {
+        let Sender::Begun(stream) = self else {
+            return true;
+        };
+        stream.reserve_capacity(1);
+        while stream.capacity() == 0 {
+            match stream.poll_capacity(cx) {
+                // Errors come out of sending.
+                Poll::Ready(None | Some(Err(_))) => return true,
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Pending => return false,
+            }
+        }
+        true
+    }
+
+    /// Whether the client has given the stream up.
+    pub(super) fn is_reset(&mut self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Sender::Fresh(respond) => respond.poll_reset(cx).is_ready(),
+            Sender::Begun(stream) => stream.poll_reset(cx).is_ready(),
+            Sender::Gone => true,
+        }
+    }
+}
+
+const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
+
+fn head() -> Response<()> {
+    let mut response = Response::new(());
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, CONTENT_TYPE);
+    response
+}
+
+/// An answer that is nothing but a status.
+pub(super) fn trailers_only(result: &Result<(), Status>) -> Response<()> {
+    let mut response = head();
+    status::put(response.headers_mut(), result);
+    response
+}
+
+/// Answers a unary call.
+pub(super) fn answer(
+    mut respond: SendResponse<Piece>,
+    result: Result<Bytes, Status>,
+) -> Result<(), h2::Error> {
+    match result {
+        Ok(message) => {
+            let mut stream = respond.send_response(head(), false)?;
+            stream.send_data(Piece::new(message), false)?;
+            stream.send_trailers(status::trailers(&Ok(())))
+        }
+        Err(status) => respond.send_response(trailers_only(&Err(status)), true).map(drop),
+    }
+}

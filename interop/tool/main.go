@@ -1,6 +1,6 @@
 // Command tool drives any etcd-compatible member with the official Go client: it makes load and
 // keeps account of what was acknowledged, verifies such accounts, prints what clients can see of
-// a member's state, and measures. Both real etcd and Mainstay are its subjects.
+// a member's state, asks raw questions, and measures. Both real etcd and Mainstay are its subjects.
 package main
 
 import (
@@ -21,11 +21,12 @@ var commands = map[string]func(args []string) error{
 	"state":  state,
 	"bench":  bench,
 	"check":  check,
+	"call":   call,
 }
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: tool load|verify|state|bench|check [flags]")
+		fmt.Fprintln(os.Stderr, "usage: tool load|verify|state|bench|check|call [flags]")
 		os.Exit(2)
 	}
 	if err := commands[os.Args[1]](os.Args[2:]); err != nil {

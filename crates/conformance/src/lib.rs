@@ -58,6 +58,57 @@ impl Rig {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Asks a server raw questions, one after another.
+    pub fn ask(&self, endpoint: &str, questions: &[Question]) -> Vec<Answer> {
+        let mut child = Command::new(self.peers.join("tool"))
+            .args(["call", "-endpoint", endpoint])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the tool runs");
+        let mut input = child.stdin.take().expect("a pipe");
+        let lines: String = questions
+            .iter()
+            .map(|q| {
+                let line =
+                    serde_json::json!({"method": q.method, "request": q.request, "answers": q.answers});
+                format!("{line}\n")
+            })
+            .collect();
+        // Answers may fill their pipe while questions are still written.
+        let writer = std::thread::spawn(move || input.write_all(lines.as_bytes()));
+        let output = child.wait_with_output().expect("the tool ends");
+        writer
+            .join()
+            .expect("the writer ends")
+            .expect("the tool reads all questions");
+        assert!(output.status.success(), "the tool failed: {questions:?}");
+        let answers: Vec<Answer> = String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .map(|line| {
+                let value: serde_json::Value = serde_json::from_str(line).expect("the tool prints JSON");
+                let text = |key: &str| value[key].as_str().unwrap_or_default().to_string();
+                Answer {
+                    code: text("code"),
+                    message: text("message"),
+                    answers: value["answers"].as_array().cloned().unwrap_or_default(),
+                }
+            })
+            .collect();
+        assert_eq!(answers.len(), questions.len(), "an answer to each question");
+        answers
+    }
+
+    /// Asks one raw question and gives its one answer; panics with what came instead.
+    pub fn ask_one(&self, endpoint: &str, method: &str, request: &str) -> serde_json::Value {
+        let answer = self.ask(endpoint, &[Question::new(method, request)]).remove(0);
+        assert!(
+            answer.answers.len() == 1 && (answer.code == "OK" || answer.code == "200 OK"),
+            "{method} {request}: {answer:?}"
+        );
+        answer.answers[0].clone()
+    }
+
     /// Starts the tool's load beside the test.
     pub fn load(&self, endpoint: &str, account: &Path, args: &[&str]) -> Load {
         let child = Command::new(self.peers.join("tool"))
@@ -69,6 +120,98 @@ impl Rig {
             .expect("the tool runs");
         Load(child)
     }
+}
+
+/// One raw call: gRPC ("etcdserverpb.KV/Range" with messages in prototext) or HTTP ("POST
+/// /v3/kv/range" with a body).
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// What is called.
+    pub method: String,
+    /// The messages of a stream, or one message, or one body.
+    pub request: Vec<String>,
+    /// How many answers of a stream are awaited; 0: all.
+    pub answers: usize,
+}
+
+impl Question {
+    /// A question with one message.
+    pub fn new(method: &str, request: &str) -> Question {
+        Question {
+            method: method.into(),
+            request: vec![request.into()],
+            answers: 0,
+        }
+    }
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The gRPC code, or the HTTP status.
+    pub code: String,
+    /// The gRPC message, or the content type.
+    pub message: String,
+    /// The messages as JSON.
+    pub answers: Vec<serde_json::Value>,
+}
+
+/// Takes the named fields out, wherever they are.
+pub fn without(value: &mut serde_json::Value, fields: &[&str]) {
+    match value {
+        serde_json::Value::Object(map) => {
+            map.retain(|key, _| !fields.contains(&key.as_str()));
+            map.values_mut().for_each(|value| without(value, fields));
+        }
+        serde_json::Value::Array(list) => list.iter_mut().for_each(|value| without(value, fields)),
+        _ => {}
+    }
+}
+
+/// Waits until `look` finds something; panics with `what` after 60 s.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "after 60 s still not: {what}");
+        pause();
+    }
+}
+
+/// Runs a program to its end; its output, both streams, and whether it succeeded.
+pub fn run(program: &Path, args: &[&str]) -> (bool, String) {
+    let output = Command::new(program)
+        .args(args)
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    (output.status.success(), text)
+}
+
+/// Copies a folder with all that is in it; holes stay holes.
+pub fn copy(from: &Path, to: &Path) {
+    let (done, text) = run(
+        Path::new("cp"),
+        &[
+            "-a",
+            "--sparse=always",
+            &from.to_string_lossy(),
+            &to.to_string_lossy(),
+        ],
+    );
+    assert!(done, "{text}");
+}
+
+/// How two folders differ; empty when they hold the same files with the same bytes.
+pub fn differences(one: &Path, other: &Path) -> String {
+    run(
+        Path::new("diff"),
+        &["-rq", &one.to_string_lossy(), &other.to_string_lossy()],
+    )
+    .1
 }
 
 /// A load that goes on until it is ended.
@@ -136,9 +279,38 @@ impl Home {
         }
     }
 
+    /// A folder of its own for the same member: same addresses, no data. Only one of both may run.
+    pub fn twin(&self, name: &str) -> Home {
+        Home {
+            dir: Home::new(name).keep(),
+            client: self.client,
+            peer: self.peer,
+        }
+    }
+
+    fn keep(self) -> PathBuf {
+        let dir = self.dir.clone();
+        std::mem::forget(self);
+        dir
+    }
+
     /// The client URL.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.client)
+    }
+
+    /// The peer URL.
+    pub fn peer(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer)
+    }
+
+    /// Runs real etcdctl 3.7 against the server; what it printed.
+    pub fn ctl(&self, rig: &Rig, args: &[&str]) -> String {
+        let endpoint = format!("--endpoints={}", self.endpoint());
+        let args: Vec<&str> = [&[endpoint.as_str()], args].concat();
+        let (done, text) = run(&rig.go("3.7", "etcdctl"), &args);
+        assert!(done, "etcdctl {args:?}: {text}");
+        text
     }
 
     /// The data directory.

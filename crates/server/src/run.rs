@@ -41,9 +41,36 @@ pub fn run(program: &str, args: &[String], env: &[(String, String)]) -> ExitCode
     log.notices(&notices);
     let words = std::iter::once(program).chain(args.iter().map(String::as_str));
     log.info("Running: ").list("args", words).emit();
+    report_panics(&log);
+    raise_file_limit();
     let code = serve(config, &log);
     log.flush();
     code
+}
+
+/// A broken invariant is a line like any other, before it ends the process.
+fn report_panics(log: &Log) {
+    let log = log.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        log.fatal("the server broke an invariant of its own; please report this")
+            .text("place", place)
+            .show("error", panic)
+            .emit();
+        log.flush();
+    }));
+}
+
+/// Lets the process have as many connections as the system allows, which Go's runtime does too.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    // Without it there are fewer connections: nothing to stop for.
+    let _ = setrlimit(Resource::Nofile, raised);
 }
 
 /// Says why there is no server, as etcd does.

@@ -14,7 +14,7 @@ use tokio::time::Sleep;
 
 use super::calls::Calls;
 use super::framing::Piece;
-use super::io::{Wire, WireState};
+use super::io::{Spout, Wire, WireState};
 use crate::front::Front;
 
 /// Window of one stream for what clients send: a request of the largest size needs few updates.
@@ -26,6 +26,9 @@ const HEADERS_MAX: u32 = 1 << 20;
 /// Streams that a client may reset before they are served, without being taken for an attacker.
 const RESETS_MAX: usize = 1000;
 
+/// How long a client that does not read may hold up the end of its connection.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+
 /// Serves one connection to its end.
 pub async fn serve<S>(front: Rc<Front>, socket: S)
 where
@@ -34,6 +37,7 @@ where
     let config = &front.common.config;
     let state = WireState::new(Instant::now(), config.grpc_keepalive_min_time);
     let wire = Wire::new(socket, state.clone());
+    let spout = wire.spout();
     let mut builder = h2::server::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
@@ -44,7 +48,17 @@ where
     if config.max_concurrent_streams < u32::MAX {
         builder.max_concurrent_streams(config.max_concurrent_streams);
     }
-    let Ok(mut connection) = builder.handshake::<_, Piece>(wire).await else {
+    let handshake = {
+        let mut handshake = std::pin::pin!(builder.handshake::<_, Piece>(wire));
+        std::future::poll_fn(|cx| {
+            let shaken = handshake.as_mut().poll(cx);
+            // The server's settings go out although nobody else empties the wire yet.
+            let _ = spout.poll_drain(cx);
+            shaken
+        })
+        .await
+    };
+    let Ok(mut connection) = handshake else {
         return;
     };
     let keepalive = Keepalive::new(
@@ -59,11 +73,15 @@ where
     };
     Task {
         connection,
+        spout: spout.clone(),
         calls,
         keepalive,
         stopped: Some(stopped),
     }
     .await;
+    // The last words, for example why the connection ends.
+    let last_words = std::future::poll_fn(|cx| spout.poll_drain(cx));
+    let _ = tokio::time::timeout(LAST_WORDS_MAX, last_words).await;
 }
 
 /// The server's own pings: `--grpc-keepalive-interval` without a sign of life, then one ping,
@@ -130,6 +148,7 @@ impl Keepalive {
 /// The task of a connection.
 struct Task<S> {
     connection: Connection<Wire<S>, Piece>,
+    spout: Rc<Spout<S>>,
     calls: Calls,
     keepalive: Keepalive,
     /// `None` when the client has been told that the server stops.
@@ -158,8 +177,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Task<S> {
             match this.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => this.calls.open(request, respond, cx),
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => break,
             }
+        }
+        match this.spout.poll_drain(cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
         }
     }
 }

@@ -50,10 +50,40 @@ impl WireState {
     }
 }
 
-/// A socket that carries HTTP/2.
-pub struct Wire<S> {
+/// The socket's end of a wire, shared by the h2 crate, which fills it, and the connection's task,
+/// which empties it once a round: h2 asks for a flush after every frame with a payload.
+pub struct Spout<S> {
+    inner: RefCell<Inner<S>>,
+}
+
+struct Inner<S> {
     socket: S,
     out: BytesMut,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Spout<S> {
+    /// Writes what has gathered.
+    pub fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner.borrow_mut().poll_drain(cx)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Inner<S> {
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() {
+            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.out))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.out.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A socket that carries HTTP/2.
+pub struct Wire<S> {
+    spout: Rc<Spout<S>>,
     goaway_sent: bool,
     incoming: Walker,
     outgoing: Walker,
@@ -64,8 +94,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Wraps a socket from which nothing has been read.
     pub fn new(socket: S, state: Rc<WireState>) -> Wire<S> {
         Wire {
-            socket,
-            out: BytesMut::with_capacity(4 << 10),
+            spout: Rc::new(Spout {
+                inner: RefCell::new(Inner {
+                    socket,
+                    out: BytesMut::with_capacity(4 << 10),
+                }),
+            }),
             goaway_sent: false,
             incoming: Walker::after(PREFACE_LEN),
             outgoing: Walker::after(0),
@@ -73,15 +107,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.out.is_empty() {
-            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.out))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.out.advance(written);
-        }
-        Poll::Ready(Ok(()))
+    /// What the connection's task empties before it waits.
+    pub fn spout(&self) -> Rc<Spout<S>> {
+        self.spout.clone()
     }
 
     /// Looks for frames of streams among what was taken: after them, a ping is forgiven. The
@@ -102,17 +130,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     fn poll_goaway(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         const ENHANCE_YOUR_CALM: u32 = 11;
         const TEXT: &[u8] = b"too_many_pings";
+        let mut inner = self.spout.inner.borrow_mut();
         if !self.goaway_sent && self.outgoing.is_between_frames() {
             self.goaway_sent = true;
+            let out = &mut inner.out;
             let length = u32::try_from(8 + TEXT.len()).expect("the text is short");
-            self.out.extend_from_slice(&length.to_be_bytes()[1..]);
-            self.out.extend_from_slice(&[frame::GOAWAY, 0, 0, 0, 0, 0]);
-            self.out
-                .extend_from_slice(&self.state.last_stream.get().to_be_bytes());
-            self.out.extend_from_slice(&ENHANCE_YOUR_CALM.to_be_bytes());
-            self.out.extend_from_slice(TEXT);
+            out.extend_from_slice(&length.to_be_bytes()[1..]);
+            out.extend_from_slice(&[frame::GOAWAY, 0, 0, 0, 0, 0]);
+            out.extend_from_slice(&self.state.last_stream.get().to_be_bytes());
+            out.extend_from_slice(&ENHANCE_YOUR_CALM.to_be_bytes());
+            out.extend_from_slice(TEXT);
         }
-        self.poll_drain(cx)
+        inner.poll_drain(cx)
     }
 }
 
@@ -125,7 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
         let this = &mut *self;
         let before = buf.filled().len();
         if !this.state.too_many_pings.get() {
-            ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
+            ready!(Pin::new(&mut this.spout.inner.borrow_mut().socket).poll_read(cx, buf))?;
             let read = &buf.filled()[before..];
             if !read.is_empty() {
                 let now = Instant::now();
@@ -168,49 +197,57 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
         let total: usize = bufs.iter().map(|buf| buf.len()).sum();
-        loop {
-            if total < DIRECT_MIN && this.out.len() + total <= GATHER_MAX {
-                for buf in bufs {
-                    this.out.extend_from_slice(buf);
-                }
-                this.note_written(bufs, total);
-                return Poll::Ready(Ok(total));
-            }
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            slices[0] = IoSlice::new(&this.out);
-            let count = bufs.len().min(SLICES_MAX - 1);
-            slices[1..=count].copy_from_slice(&bufs[..count]);
-            let written = Pin::new(&mut this.socket).poll_write_vectored(cx, &slices[..=count]);
-            let written = match written {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(written)) => written,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
-            };
-            let gathered = this.out.len();
-            this.out.advance(written.min(gathered));
-            if written > gathered {
-                let taken = written - gathered;
-                this.note_written(bufs, taken);
-                return Poll::Ready(Ok(taken));
-            }
-        }
+        let taken = ready!(self.spout.inner.borrow_mut().poll_take(cx, bufs, total))?;
+        self.note_written(bufs, taken);
+        Poll::Ready(Ok(taken))
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_drain(cx))?;
-        Pin::new(&mut self.socket).poll_flush(cx)
+    /// What has gathered is written at the end of the round, by the connection's task.
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_drain(cx))?;
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut inner = self.spout.inner.borrow_mut();
+        ready!(inner.poll_drain(cx))?;
+        Pin::new(&mut inner.socket).poll_shutdown(cx)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Inner<S> {
+    /// Takes small pieces to the others, and large ones with the others to the socket.
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+        total: usize,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            if total < DIRECT_MIN && self.out.len() + total <= GATHER_MAX {
+                for buf in bufs {
+                    self.out.extend_from_slice(buf);
+                }
+                return Poll::Ready(Ok(total));
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            slices[0] = IoSlice::new(&self.out);
+            let count = bufs.len().min(SLICES_MAX - 1);
+            slices[1..=count].copy_from_slice(&bufs[..count]);
+            let written = ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, &slices[..=count]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let gathered = self.out.len();
+            self.out.advance(written.min(gathered));
+            if written > gathered {
+                return Poll::Ready(Ok(written - gathered));
+            }
+        }
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Persist {
     refused: VecDeque<Unsaved>,
     /// When to try again; `Some` while the disk is full.
     retry_at: Option<Instant>,
+    /// Whether a spare segment is being made.
+    spare_out: bool,
     /// Not before this moment is the making of a spare segment tried again.
     spare_at: Instant,
     /// The number of the last write that was appended and waits for the sync.
@@ -55,6 +57,7 @@ impl Persist {
             wal: Some(wal),
             refused: VecDeque::new(),
             retry_at: None,
+            spare_out: false,
             spare_at: Instant::default(),
             unsynced: None,
         }
@@ -161,10 +164,11 @@ impl Persist {
                 .log(LogLine::warn("failed to begin a new WAL segment").with("error", error.to_string())),
         }
         let Some(wal) = &mut self.wal else { return };
-        if now < self.spare_at {
+        if self.spare_out || now < self.spare_at {
             return;
         }
         if let Some(job) = wal.spare_job() {
+            self.spare_out = true;
             router.job(Job::new(JobKind::Spare, move |router: &dyn Router| {
                 router.to_persist(ToPersist::Spare(SpareMade(SpareJob::run(job))));
             }));
@@ -172,6 +176,7 @@ impl Persist {
     }
 
     fn take_spare(&mut self, made: SpareMade, now: Instant, router: &dyn Router) {
+        self.spare_out = false;
         let Some(wal) = &mut self.wal else { return };
         match made.0 {
             Ok(spare) => wal.put_spare(spare),

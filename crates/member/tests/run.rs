@@ -150,3 +150,26 @@ fn compaction_leases_and_snapshots_go_on_by_themselves() {
     driver.until_ready();
     assert_eq!(values(&driver, "a"), ["99"]);
 }
+
+#[test]
+fn one_spare_segment_is_made_at_a_time() {
+    let disk = MemDisk::new();
+    let config = Config {
+        segment_bytes: 5_000,
+        ..config()
+    };
+    for seed in 0..20 {
+        let mut driver = Driver::open(&disk.shared(), &config, seed).expect("a member");
+        driver.until_ready();
+        for n in 0..20 {
+            driver
+                .call(put("a", &"x".repeat(100 * n)))
+                .expect("an answer")
+                .expect("a good one");
+        }
+        let texts = driver.log_texts();
+        assert!(texts.iter().any(|text| text == "created a new WAL segment"));
+        assert!(!texts.iter().any(|text| text.contains("failed")), "{texts:?}");
+        driver.stop();
+    }
+}

@@ -9,6 +9,8 @@ use crate::root;
 /// Words that the code of a crate may not name, with the reason.
 struct Absence {
     folders: &'static [&'static str],
+    /// Folders within those that are left out.
+    except: &'static [&'static str],
     words: &'static [&'static str],
     reason: &'static str,
 }
@@ -27,6 +29,7 @@ const BELOW_SERVER: &[&str] = &[
 const ABSENCES: &[Absence] = &[
     Absence {
         folders: BELOW_SERVER,
+        except: &[],
         words: &[
             "tokio",
             "std::net",
@@ -45,26 +48,32 @@ const ABSENCES: &[Absence] = &[
     },
     Absence {
         folders: &["crates/server/src/services"],
+        except: &[],
         words: &["tonic", "hyper", "h2::", "tokio"],
         reason: "service files do not name what carries gRPC",
     },
     Absence {
         folders: &["crates/raft/src"],
+        except: &[],
         words: &["etcdserverpb", "mvcc", "bbolt"],
         reason: "`raft` knows nothing of etcd's store",
     },
     Absence {
         folders: &["crates/state/src"],
+        except: &[],
         words: &["disk::", "std::fs"],
         reason: "`state` never reads a file",
     },
     Absence {
         folders: &["crates/bbolt/src", "crates/wal/src"],
+        except: &[],
         words: &["mvccpb", "mvcc::"],
         reason: "`bbolt` and `wal` know nothing of keys and revisions of the store",
     },
     Absence {
         folders: &["crates/mvcc/src"],
+        // The rows of the bucket `alarm` are such a message.
+        except: &["crates/mvcc/src/schema"],
         words: &["etcdserverpb"],
         reason: "wire types of clients and peers do not reach `mvcc`",
     },
@@ -81,6 +90,7 @@ const ABSENCES: &[Absence] = &[
             "crates/state/src",
             "crates/wal/src",
         ],
+        except: &[],
         words: &["unsafe {", "unsafe fn", "unsafe impl"],
         reason: "only `disk` has `unsafe`",
     },
@@ -139,9 +149,11 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
 }
 
 fn check_file(name: &str, text: &str, found: &mut Vec<String>) {
-    let code = code_before_tests(text);
+    let is_test = name.contains("/tests/") || name.ends_with("/tests.rs");
+    let code = if is_test { "" } else { code_before_tests(text) };
     for absence in ABSENCES {
-        if !absence.folders.iter().any(|folder| name.starts_with(folder)) {
+        let within = |folders: &[&str]| folders.iter().any(|folder| name.starts_with(folder));
+        if !within(absence.folders) || within(absence.except) {
             continue;
         }
         for (number, line) in code.lines().enumerate() {

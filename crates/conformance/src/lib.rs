@@ -313,6 +313,11 @@ impl Home {
         text
     }
 
+    /// The port of the client URL.
+    pub fn client_port(&self) -> u16 {
+        self.client
+    }
+
     /// The data directory.
     pub fn data(&self) -> PathBuf {
         self.dir.join("data")
@@ -330,7 +335,7 @@ impl Home {
 
     /// Starts a server on the directory; it need not get ready.
     pub fn spawn(&self, rig: &Rig, program: Program, flags: &[&str]) -> Server {
-        let (client, peer) = (self.endpoint(), format!("http://127.0.0.1:{}", self.peer));
+        let (client, peer) = (self.endpoint(), self.peer());
         let mut command = match program {
             Program::Go(line) => Command::new(rig.go(line, "etcd")),
             Program::Ours(line) => {
@@ -535,6 +540,15 @@ fn signal(child: &Child, name: &str) {
         "kill -{name} {}",
         child.id()
     );
+}
+
+/// Tries until it holds; panics with the last word after 30 s.
+pub fn eventually(mut holds: impl FnMut() -> Result<(), String>) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while let Err(why) = holds() {
+        assert!(Instant::now() < deadline, "after 30 s still: {why}");
+        pause();
+    }
 }
 
 /// A port that was free a moment ago.

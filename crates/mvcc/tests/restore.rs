@@ -215,6 +215,34 @@ fn a_tombstone_at_the_very_revision_stays_and_is_not_hashed() {
     );
 }
 
+/// `etcdutl snapshot restore --bump-revision=1000 --mark-compacted` leaves a row without a value.
+#[test]
+fn a_bumped_revision_is_held_by_an_empty_row() {
+    let bump = (Rev::new(1002, 0).to_bytes().to_vec(), Vec::new());
+    let (mut store, source) = open(file(&[put(2, 0, "a", 2, 1, 0), bump], Some(1002), None));
+    assert_eq!((store.revision(), store.compact_revision()), (1002, 1002));
+    assert_eq!(compact(&mut store), [(1002, 0, false)]);
+    let mut txn = store.begin();
+    txn.put(b"b", b"v", 0);
+    txn.end();
+    store.publish();
+    let ask = RangeOptions {
+        key: b"\0",
+        range_end: b"\0",
+        ..RangeOptions::default()
+    };
+    let found = source.load().range(&ask, Wait::Yes).unwrap();
+    assert_eq!(
+        (found.kvs.len(), found.count, source.load().revision),
+        (2, 2, 1003)
+    );
+    // The row stays, as it does in etcd: hashes count it.
+    let job = store.take_commit(true).unwrap();
+    store.committed(job.run()).unwrap();
+    store.publish();
+    assert_eq!(mvcc::status_of_file(&source.load().db).unwrap().revisions, 3);
+}
+
 #[test]
 fn damage_is_an_error_that_names_the_row() {
     let good = put(5, 0, "a", 5, 1, 0);
@@ -241,7 +269,7 @@ fn damage_is_an_error_that_names_the_row() {
         (good.0.clone(), good.1[..good.1.len() - 1].to_vec()),
         "not a key-value pair",
     );
-    check((good.0.clone(), Vec::new()), "no key");
+    check((good.0.clone(), put(5, 0, "", 5, 1, 0).1), "no key");
     check(
         (Rev::new(6, 0).to_bytes().to_vec(), good.1.clone()),
         "another revision",

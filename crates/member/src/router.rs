@@ -45,11 +45,13 @@ pub enum JobKind {
     Purge,
 }
 
+type Work = Box<dyn FnOnce(&dyn Router) + Send>;
+
 /// Work that may wait for the disk or take long, run away from the stages.
 pub struct Job {
     /// What it is.
     pub kind: JobKind,
-    work: Box<dyn FnOnce(&dyn Router) + Send>,
+    work: Work,
 }
 
 impl Job {

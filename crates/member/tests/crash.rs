@@ -426,7 +426,12 @@ fn no_sync_can_be_left_out() {
     let mut sites: BTreeMap<String, bool> = BTreeMap::new();
     for (n, at) in (1..).zip(syncs) {
         let noticed = sites.entry(site(&trace, at)).or_default();
-        let step: u64 = trace[at].split(' ').next().unwrap().parse().unwrap();
+        let step: u64 = trace[at]
+            .split(' ')
+            .next()
+            .expect("a number")
+            .parse()
+            .expect("a number");
         let mut steps = step + 1..=(step + 60).min(whole.steps() + 1);
         *noticed = *noticed
             || steps.any(|step| {

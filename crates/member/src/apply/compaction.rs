@@ -65,14 +65,14 @@ impl Apply {
 
     pub(super) fn compaction_scanned(
         &mut self,
-        scan: Box<mvcc::CompactionScan>,
+        scan: mvcc::CompactionScan,
         result: Result<(), mvcc::Error>,
         now: Instant,
         router: &dyn Router,
     ) -> Result<(), Broken> {
         self.compaction.scanning = false;
         result?;
-        if let Some(done) = self.machine.store().compaction_scanned(*scan)? {
+        if let Some(done) = self.machine.store().compaction_scanned(scan)? {
             let took = now - self.compaction.started;
             let db = self.machine.store().db();
             let (size, size_in_use) = (db.size(), db.size_in_use());

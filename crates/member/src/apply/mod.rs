@@ -262,7 +262,7 @@ impl Apply {
             }
             ToApply::FileCommitted(FileCommitted(done)) => self.file_committed(done, now, router)?,
             ToApply::JobDone(JobDone(found)) => match found {
-                Found::Scanned(scan, result) => self.compaction_scanned(scan, result, now, router)?,
+                Found::Scanned(scan, result) => self.compaction_scanned(*scan, result, now, router)?,
                 Found::Defragmented(result) => self.defragmented(result, router)?,
             },
             ToApply::Dropped { id } => self.own_done(id, Err(error::TIMEOUT), now, router),

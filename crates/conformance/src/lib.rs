@@ -542,15 +542,6 @@ fn signal(child: &Child, name: &str) {
     );
 }
 
-/// Tries until it holds; panics with the last word after 30 s.
-pub fn eventually(mut holds: impl FnMut() -> Result<(), String>) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while let Err(why) = holds() {
-        assert!(Instant::now() < deadline, "after 30 s still: {why}");
-        pause();
-    }
-}
-
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -172,7 +172,7 @@ fn version_and_health_over_http() {
         conformance::http(home.client_port(), &request).expect("an answer")
     };
     // The storage version follows the cluster version within a round of the monitor, as in etcd.
-    conformance::eventually(|| {
+    conformance::eventually("the storage version follows", || {
         let version = get("/version");
         let wanted = r#"{"etcdserver":"3.7.1","etcdcluster":"3.7.0","storage":"3.7.0"}"#;
         if version.contains(wanted) {

@@ -288,6 +288,20 @@ impl Home {
         }
     }
 
+    /// The same directory for another process, with addresses of its own.
+    pub fn elsewhere(&self) -> Home {
+        Home {
+            dir: self.dir.clone(),
+            client: free_port(),
+            peer: free_port(),
+        }
+    }
+
+    /// Whether a server answers on the directory's address and says that it is well.
+    pub fn healthy(&self) -> bool {
+        healthy(self.client)
+    }
+
     fn keep(self) -> PathBuf {
         let dir = self.dir.clone();
         std::mem::forget(self);
@@ -490,6 +504,11 @@ impl Server {
             );
             pause();
         }
+    }
+
+    /// The exit status, when the server has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("its state is known")
     }
 
     /// The process id.

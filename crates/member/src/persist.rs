@@ -181,6 +181,7 @@ impl Persist {
         match made.0 {
             Ok(spare) => wal.put_spare(spare),
             Err(error) => {
+                wal.spare_failed();
                 self.spare_at = now + SPARE_RETRY;
                 router.log(
                     LogLine::warn("failed to preallocate a WAL segment").with("error", error.to_string()),

@@ -44,7 +44,9 @@ pub struct Wal {
     pub(crate) no_sync: bool,
     pub(crate) segment_bytes: u64,
     pub(crate) spare: Option<Spare>,
-    /// Spares made so far.
+    /// Whether a job of `spare_job` is under way: its file must not be touched meanwhile.
+    pub(crate) spare_under_way: bool,
+    /// Jobs of `spare_job` so far.
     pub(crate) spare_count: u64,
     pub(crate) buf: Vec<u8>,
 }
@@ -166,6 +168,7 @@ impl Wal {
             no_sync: false,
             segment_bytes: SEGMENT_BYTES,
             spare: None,
+            spare_under_way: false,
             spare_count: 0,
             buf: Vec::new(),
         }
@@ -347,30 +350,44 @@ impl Wal {
         self.segments.drain(..keep_from);
     }
 
-    /// The making of the next segment's file, if there is none: run it elsewhere, then `put_spare`.
+    /// The making of the next segment's file, if there is none and none is being made: run it
+    /// elsewhere, then `put_spare` or `spare_failed`.
     pub fn spare_job(&mut self) -> Option<SpareJob> {
-        if self.spare.is_some() {
+        if self.spare.is_some() || self.spare_under_way {
             return None;
         }
-        let path = self.dir.join(format!("{}.tmp", self.spare_count % 2));
+        let path = self.spare_path();
+        self.spare_under_way = true;
+        self.spare_count += 1;
         Some(SpareJob::new(&self.disk, path, self.segment_bytes))
     }
 
     /// Takes a spare that was made elsewhere.
     pub fn put_spare(&mut self, spare: Spare) {
+        self.spare_under_way = false;
         if self.spare.is_none() {
-            self.spare_count += 1;
             self.spare = Some(spare);
         }
     }
 
+    /// The job came to nothing: another may be asked for.
+    pub fn spare_failed(&mut self) {
+        self.spare_under_way = false;
+    }
+
     /// Makes the next segment's file here and now, if there is none.
     pub fn prepare_spare(&mut self) -> Result<(), Error> {
-        if let Some(job) = self.spare_job() {
-            let spare = job.run()?;
-            self.put_spare(spare);
+        if self.spare.is_none() {
+            let job = SpareJob::new(&self.disk, self.spare_path(), self.segment_bytes);
+            self.spare = Some(job.run()?);
         }
         Ok(())
+    }
+
+    /// Never the file of a job that is under way: a job empties its file, which by then could be the
+    /// next segment with its head written.
+    fn spare_path(&self) -> PathBuf {
+        self.dir.join(format!("{}.tmp", self.spare_count % 2))
     }
 
     /// The encoded metadata of this log.

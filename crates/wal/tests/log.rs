@@ -187,6 +187,32 @@ fn the_spare_is_made_ahead_and_used_by_turns() {
     assert_eq!(entries.len(), 3);
 }
 
+/// A job empties its file. Had it that of the next segment, a log could lose all that it wrote there.
+#[test]
+fn a_cut_does_not_touch_the_spare_that_is_being_made() {
+    let memory = memory();
+    let disk = memory.shared();
+    let mut wal = Wal::create(&disk, dir(), METADATA).unwrap();
+    wal.set_segment_bytes(1000);
+    let job = wal.spare_job().unwrap();
+    assert!(wal.spare_job().is_none(), "one is being made");
+    for index in 1..=3 {
+        wal.save(None, &[entry(1, index, payload(index, 2000))]).unwrap();
+        assert!(wal.cut_if_full().is_ok());
+    }
+    assert!(!names(&memory, dir()).contains(&"0.tmp".to_owned()));
+    wal.put_spare(job.run().unwrap());
+    assert!(wal.spare_job().is_none(), "one is there");
+    wal.save(None, &[entry(1, 4, payload(4, 2000))]).unwrap();
+    wal.cut_if_full().unwrap();
+    assert!(wal.spare_job().is_some());
+    assert!(wal.spare_job().is_none());
+    wal.spare_failed();
+    assert!(wal.spare_job().is_some());
+    let entries = open_again(wal, &disk).entries;
+    assert_eq!(entries.len(), 4);
+}
+
 fn open_again(wal: Wal, disk: &std::sync::Arc<dyn Disk>) -> wal::Recovered {
     drop(wal);
     open(disk).unwrap().1

@@ -41,6 +41,7 @@ pub struct Decide {
     campaign_at: Option<u64>,
     log_full: bool,
     file_full: bool,
+    overloaded: bool,
     stopping: Stopping,
 }
 
@@ -105,6 +106,7 @@ impl Decide {
             campaign_at,
             log_full: false,
             file_full: false,
+            overloaded: false,
             stopping: Stopping::No,
         }
     }
@@ -152,6 +154,7 @@ impl Decide {
             }
             ToDecide::DiskFull(FullDisk::Log, full) => self.log_full = full,
             ToDecide::DiskFull(FullDisk::DataFile, full) => self.file_full = full,
+            ToDecide::Overloaded(overloaded) => self.overloaded = overloaded,
             ToDecide::Stop => {
                 if self.stopping == Stopping::No {
                     self.stopping = Stopping::Draining;
@@ -191,6 +194,8 @@ impl Decide {
             Some(error::STOPPED)
         } else if self.log_full || self.file_full {
             Some(error::NO_SPACE)
+        } else if self.overloaded {
+            Some(error::REQUEST_TOO_MANY_REQUESTS)
         } else {
             None
         }
@@ -338,6 +343,10 @@ impl Decide {
 
     /// Drops applied entries from memory.
     fn compact(&mut self) {
+        let (applied, first) = (self.raft.applied_index(), self.raft.first_index());
+        if applied < first + COMPACT_EVERY {
+            return;
+        }
         let state = self.raft.conf_state();
         let alone = state.voters.len() == 1 && state.learners.is_empty();
         let kept = if alone {
@@ -345,8 +354,8 @@ impl Decide {
         } else {
             self.catchup_entries
         };
-        let target = self.raft.applied_index().saturating_sub(kept);
-        if target >= self.raft.first_index() + COMPACT_EVERY {
+        let target = applied.saturating_sub(kept);
+        if target >= first {
             self.raft.compact(target);
         }
     }

@@ -36,6 +36,9 @@ pub enum ToDecide {
     ConfApplied(ConfApplied),
     /// Whether a disk is full: proposals are refused while one is.
     DiskFull(FullDisk, bool),
+    /// Whether more is applied than the data file can take for now: proposals are refused while it
+    /// is so, since what is not in the file is in memory.
+    Overloaded(bool),
     /// Begin the orderly stop: take no more proposals, apply what is committed, write everything.
     Stop,
 }

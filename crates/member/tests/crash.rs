@@ -363,7 +363,7 @@ fn is_full() -> bool {
 
 #[test]
 fn every_crash_leaves_what_was_acknowledged_and_nothing_by_half() {
-    let (seeds, len) = if is_full() { (1..=20, 100) } else { (1..=4, 25) };
+    let (seeds, len) = if is_full() { (1..=8, 60) } else { (1..=4, 25) };
     for seed in seeds {
         let work = workload(seed, len);
         let reference = reference(&work);

@@ -356,3 +356,71 @@ fn a_lost_data_file_is_rebuilt_from_a_whole_log_and_refused_otherwise() {
         "nothing was made"
     );
 }
+
+#[test]
+fn a_full_disk_at_the_start_is_waited_out() {
+    let disk = MemDisk::new();
+    let small = Config {
+        segment_bytes: 4_000,
+        // More than what is left in the pages that the files have.
+        advertise_client_urls: vec!["http://localhost:2379".repeat(2000)],
+        ..config()
+    };
+    let mut driver = ready(&disk, &small);
+    for n in 0..10 {
+        driver.call(put(&format!("key{n}"), 1000)).unwrap().unwrap();
+    }
+    driver.advance(Duration::from_secs(1));
+    drop(driver);
+    disk.set_space(Some(disk.used_bytes()));
+    let mut driver = Driver::open(&disk.shared(), &small, 1).unwrap();
+    driver.advance(Duration::from_secs(30));
+    assert_eq!(*driver.queues.fatal.borrow(), None);
+    assert!(!driver.member.shared.is_ready());
+    disk.set_space(None);
+    assert!(driver.until_ready());
+    assert_eq!(revision(&driver), 11);
+}
+
+#[test]
+fn a_received_data_file_takes_the_place_of_an_older_one() {
+    let disk = MemDisk::new();
+    ready(&disk, &config()).stop();
+    let snap = config().snap_dir();
+    let old: Vec<u8> = {
+        let file = disk.open(&config().db_path(), disk::Open::Read).unwrap();
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read_at(&mut bytes, 0).unwrap();
+        bytes
+    };
+    let mut driver = ready(&disk, &config());
+    driver.call(put("a", 10)).unwrap().unwrap();
+    driver.stop();
+    let (marks, _) = wal::valid_marks(&disk, &config().wal_dir()).unwrap();
+    let received = wal::snapfile::db_path(&snap, marks.last().unwrap().index);
+    disk.rename(&config().db_path(), &received).unwrap();
+    let file = disk.open(&config().db_path(), disk::Open::CreateNew).unwrap();
+    file.write_at(&old, 0).unwrap();
+    drop(file);
+    let driver = ready(&disk, &config());
+    assert!(
+        driver
+            .log_texts()
+            .iter()
+            .any(|line| line == "Recovering from snapshot backend")
+    );
+    assert_eq!(revision(&driver), 2);
+}
+
+#[test]
+fn leftovers_of_unfinished_work_are_removed() {
+    let disk = MemDisk::new();
+    ready(&disk, &config()).stop();
+    for name in ["tmp123", "db.tmp.7"] {
+        disk.open(&config().snap_dir().join(name), disk::Open::CreateNew)
+            .unwrap();
+    }
+    let _driver = ready(&disk, &config());
+    let names = disk.list(&config().snap_dir()).unwrap();
+    assert!(names.iter().all(|entry| !entry.name.contains("tmp")), "{names:?}");
+}

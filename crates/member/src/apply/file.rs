@@ -18,6 +18,9 @@ use crate::router::Router;
 /// memory.
 const COMMIT_BYTES: usize = 32 << 20;
 
+/// While more bytes than this wait for the data file, proposals are refused.
+const PENDING_BYTES_MAX: usize = 512 << 20;
+
 /// How often a full disk is tried again.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
@@ -36,6 +39,8 @@ pub(super) struct DataFile {
     frozen: bool,
     /// Whether the last commit found the disk full.
     full: bool,
+    /// Whether proposals are refused because too much waits.
+    overloaded: bool,
     snapshot_index: u64,
     snapshot: Snapshotting,
 }
@@ -82,6 +87,7 @@ impl DataFile {
             on_the_way: Vec::new(),
             frozen: false,
             full: false,
+            overloaded: false,
             snapshot_index,
             snapshot: Snapshotting::Idle,
         }
@@ -132,6 +138,11 @@ impl Apply {
             file.want_snapshot();
         }
         let store = self.machine.store();
+        let bytes = store.pending().bytes;
+        if file.overloaded != (bytes > PENDING_BYTES_MAX) {
+            file.overloaded = !file.overloaded;
+            router.to_decide(ToDecide::Overloaded(file.overloaded));
+        }
         if file.frozen || store.is_committing() {
             return Ok(());
         }

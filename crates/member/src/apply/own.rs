@@ -21,10 +21,15 @@ use crate::message::ToDecide;
 use crate::monitor;
 use crate::router::Router;
 
+/// How long a member waits before it tries again to publish its attributes.
+const ATTRIBUTES_RETRY: Duration = Duration::from_millis(500);
+
 /// Requests of the member itself that are on their way.
 pub(super) struct OwnRequests {
     ids: RequestIds,
     timeout: Duration,
+    /// When to try again to publish the attributes.
+    attributes_at: Option<Instant>,
     /// By ID; IDs grow with time, so the first is the oldest.
     pending: BTreeMap<u64, (Own, Instant)>,
 }
@@ -60,6 +65,7 @@ impl OwnRequests {
         OwnRequests {
             ids,
             timeout,
+            attributes_at: None,
             pending: BTreeMap::new(),
         }
     }
@@ -70,7 +76,8 @@ impl OwnRequests {
     }
 
     pub(super) fn next_wake(&self) -> Option<Instant> {
-        self.pending.values().map(|&(_, until)| until).min()
+        let timeouts = self.pending.values().map(|&(_, until)| until);
+        timeouts.chain(self.attributes_at).min()
     }
 
     /// Sends a request and remembers what it is for.
@@ -203,9 +210,7 @@ impl Apply {
                         .with("local-member-id", format!("{:x}", self.shared.member_id))
                         .with("error", status.message.to_string()),
                 );
-                if !self.stopping && status != error::STOPPED {
-                    self.publish_attributes(now, router);
-                }
+                self.own.attributes_at = Some(now + ATTRIBUTES_RETRY);
             }
             (Own::ClusterVersion(version), Ok(_)) => router
                 .log(LogLine::info("cluster version is updated").with("cluster-version", short(version))),
@@ -232,6 +237,10 @@ impl Apply {
     }
 
     pub(super) fn own_timeouts(&mut self, now: Instant, router: &dyn Router) {
+        if self.own.attributes_at.is_some_and(|at| at <= now) {
+            self.own.attributes_at = None;
+            self.publish_attributes(now, router);
+        }
         while let Some((&id, &(_, until))) = self.own.pending.first_key_value() {
             if until > now {
                 return;

@@ -3,6 +3,7 @@
 //! twice, the files pass their checks. And: any one sync left out is noticed by this test.
 //!
 //! `CRASH_FULL=1` runs longer workloads and tries every mode at every step.
+#![allow(clippy::unwrap_used)]
 
 mod driver;
 

@@ -1,4 +1,5 @@
 //! A member of one voter: elects itself, persists, applies, answers, stops, starts again.
+#![allow(clippy::unwrap_used)]
 
 mod driver;
 
@@ -55,8 +56,17 @@ fn values(driver: &Driver, key: &str) -> Vec<String> {
 
 #[test]
 fn a_member_starts_writes_stops_and_starts_again() {
-    let disk: Arc<dyn Disk> = MemDisk::new().shared();
-    let mut driver = Driver::open(&disk, &config(), 1).expect("a new member");
+    check_life(&MemDisk::new().shared(), &config());
+    let dir = tempfile::tempdir().expect("a directory");
+    let real = Config {
+        data_dir: dir.path().join("default.etcd"),
+        ..config()
+    };
+    check_life(&(Arc::new(disk::RealDisk) as Arc<dyn Disk>), &real);
+}
+
+fn check_life(disk: &Arc<dyn Disk>, config: &Config) {
+    let mut driver = Driver::open(disk, config, 1).expect("a new member");
     assert!(driver.until_ready());
     assert_eq!(revision(driver.call(put("a", "1"))), 2);
     assert_eq!(revision(driver.call(put("b", "2"))), 3);
@@ -77,7 +87,7 @@ fn a_member_starts_writes_stops_and_starts_again() {
     driver.stop();
 
     for round in 0..3 {
-        let mut driver = Driver::open(&disk, &config(), 2).expect("the member");
+        let mut driver = Driver::open(disk, config, 2).expect("the member");
         assert_eq!(values(&driver, "a"), ["1"]);
         assert!(driver.until_ready());
         let expected = 4 + round;

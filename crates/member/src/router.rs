@@ -54,8 +54,6 @@ pub struct Job {
     work: Work,
 }
 
-type Work = Box<dyn FnOnce(&dyn Router) + Send>;
-
 impl Job {
     /// A job that sends what it finds through the router.
     pub fn new(kind: JobKind, work: impl FnOnce(&dyn Router) + Send + 'static) -> Job {

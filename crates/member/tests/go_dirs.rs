@@ -14,8 +14,8 @@ use api::version::Line;
 use disk::mem::MemDisk;
 use disk::{Disk, Open};
 use driver::Driver;
+use member::Config;
 use member::frontend::{AskApply, Tell};
-use member::{Config, Error};
 
 fn config(line: Line) -> Config {
     Config {
@@ -240,22 +240,69 @@ fn a_member_of_three_goes_on_alone_when_forced() {
     driver.stop();
 }
 
-#[test]
-fn a_log_that_ends_before_the_data_file_is_refused() {
-    let disk = load("3.7-kill");
-    let path = Path::new("/data/member/wal/0000000000000000-0000000000000000.wal");
-    let file = disk.open(path, Open::Write).unwrap();
-    // The last entries are gone, at a frame's end: the log itself is sound.
-    let mut records = wal::Records::open(&disk, path.parent().unwrap()).unwrap();
+/// Changes a directory of 3.7 in some way: it is refused as damaged, with the words, and left as it is.
+fn check_damaged(name: &str, damage: impl FnOnce(&MemDisk), expected: &str) {
+    let disk = load(name);
+    damage(&disk);
+    disk.settle();
+    let before = files(&disk);
+    let error = match Driver::open(&disk.shared(), &config(Line::V3_7), 1) {
+        Ok(_) => panic!("{name} opens: {expected}"),
+        Err(error) => error.to_string(),
+    };
+    assert!(error.contains(expected), "{error}");
+    assert!(files(&disk) == before, "{expected}: something was written");
+}
+
+fn segment() -> PathBuf {
+    PathBuf::from("/data/member/wal/0000000000000000-0000000000000000.wal")
+}
+
+/// Where the n-th record from the end begins.
+fn record_from_end(disk: &MemDisk, n: usize) -> u64 {
+    let mut records = wal::Records::open(disk, Path::new("/data/member/wal")).unwrap();
     let mut offsets = Vec::new();
     while let Some(located) = records.next().unwrap() {
         offsets.push(located.offset);
     }
-    file.set_len(offsets[offsets.len() - 6]).unwrap();
-    disk.settle();
-    let Err(error) = Driver::open(&disk.shared(), &config(Line::V3_7), 1) else {
-        panic!("it opens");
-    };
-    assert!(matches!(error, Error::Damaged { .. }), "{error}");
-    assert!(error.to_string().contains("the log ends at index"), "{error}");
+    offsets[offsets.len() - n]
+}
+
+fn cut(disk: &MemDisk, path: &Path, len: u64) {
+    disk.open(path, Open::Write).unwrap().set_len(len).unwrap();
+}
+
+#[test]
+fn damaged_directories_are_refused_and_left_alone() {
+    let db = Path::new("/data/member/snap/db");
+    // At a frame's end the log itself is sound; within a frame it is torn and could be repaired.
+    for beyond in [0, 20] {
+        check_damaged(
+            "3.7-kill",
+            |disk| cut(disk, &segment(), record_from_end(disk, 6) + beyond),
+            "the log ends at index",
+        );
+    }
+    check_damaged(
+        "3.7-kill",
+        |disk| disk.flip(&segment(), record_from_end(disk, 6) + 30, 1).unwrap(),
+        "0000000000000000-0000000000000000.wal",
+    );
+    check_damaged("3.7-snap", |disk| cut(disk, db, 0), "/data/member/snap/db");
+    check_damaged("3.7-snap", |disk| cut(disk, db, 5000), "/data/member/snap/db");
+    check_damaged(
+        "3.7-snap",
+        |disk| disk.remove_file(&segment()).unwrap(),
+        "there is no log",
+    );
+    check_damaged(
+        "3.7-three",
+        |disk| {
+            let other = load("3.7-kill");
+            let bytes = files(&other).remove(&segment()).unwrap();
+            let file = disk.open(&segment(), Open::Truncate).unwrap();
+            file.write_at(&bytes, 0).unwrap();
+        },
+        "/data/member/",
+    );
 }

@@ -34,10 +34,11 @@ pub(super) fn open_new(disk: &Arc<dyn Disk>, config: &Config) -> Result<Db, Erro
 /// reaches back to its first entry.
 pub(super) fn open_with_log(disk: &Arc<dyn Disk>, config: &Config, log: &dyn Log) -> Result<Db, Error> {
     let path = config.db_path();
+    // An empty file is no better than none: opening it would make it a new one.
     let exists = disk
         .metadata(&path)
         .map_err(|error| Error::io(&path, error))?
-        .is_some();
+        .is_some_and(|found| found.len > 0);
     // Taken first: a log that another process writes to is not to be read.
     let held = exists.then(|| open_db(disk, config)).transpose()?;
     let mark = newest_mark(&**disk, config)?;
@@ -85,7 +86,7 @@ pub(super) fn open_with_log(disk: &Arc<dyn Disk>, config: &Config, log: &dyn Log
             Ok(db)
         }
         None => {
-            super::log_dir::check_before_writing(&**disk, config, &mark, None)?;
+            super::log_dir::examine(&**disk, config, &mark, None)?;
             open_db(disk, config)
         }
     }

@@ -172,8 +172,13 @@ pub(super) fn open(
     let mark = datafile::newest_mark(&**disk, config)?;
     let stored =
         schema::storage_version(&db.snapshot()).map_err(|error| Error::damaged(&config.db_path(), error))?;
-    check_before_writing(&**disk, config, &mark, stored)?;
     let known = read_known(&**disk, config, db, &mark)?;
+    let seen = examine(&**disk, config, &mark, stored)?;
+    check_reaches(&dir, &mark, &seen, &known, config)?;
+    let (member_id, cluster_id) = identity(&**disk, &dir)?;
+    if !config.force_new_cluster {
+        known.check_alone(member_id, &seen, config)?;
+    }
     let (mut wal, recovered) = Wal::open(disk, &dir, &mark)?;
     set_up(&mut wal, config);
     if let Some(copy) = &recovered.repaired {
@@ -183,10 +188,8 @@ pub(super) fn open(
                 .with("copy", copy.display().to_string()),
         );
     }
-    let (member_id, cluster_id) = identity(&dir, &recovered.metadata)?;
     let mut entries = recovered.entries;
     let mut hard_state = recovered.hard_state;
-    check_reaches(&dir, &mark, &entries, &known, config)?;
     // What the data file holds was committed, though the log's own word for it may be older.
     hard_state.commit = hard_state.commit.max(known.applied).max(mark.index);
     if config.force_new_cluster {
@@ -201,7 +204,6 @@ pub(super) fn open(
                 .with("commit-index", hard_state.commit),
         );
     } else {
-        known.check_alone(member_id, &entries, config)?;
         log.log(
             LogLine::info("restarting local member")
                 .with("cluster-id", format!("{cluster_id:x}"))
@@ -235,40 +237,51 @@ pub(super) fn open(
     })
 }
 
-/// What forbids to go on and can be known without writing anything. `stored` is the version of the
-/// data file, if there is one.
-pub(super) fn check_before_writing(
+/// Reads the log from `mark` on without changing anything: what it will hold after its end was
+/// repaired. Normal entries come without their data. `stored` is the version of the data file, if
+/// there is one.
+pub(super) fn examine(
     disk: &dyn Disk,
     config: &Config,
     mark: &Mark,
     stored: Option<Version>,
-) -> Result<(), Error> {
+) -> Result<Vec<wal::Entry>, Error> {
     // Go etcd 3.7 dies of entries in the format of v2. Members of 3.5 write them, none of a cluster
     // that has reached storage version 3.7.
-    if config.line < Line::V3_7 || stored.is_some_and(|stored| stored >= Line::V3_7.version()) {
-        return Ok(());
-    }
-    let dir = config.wal_dir();
-    let mut records = Records::open_from(disk, &dir, mark.index)?;
+    let refuses_v2 = config.line == Line::V3_7 && stored.is_none_or(|stored| stored < Line::V3_7.version());
+    let mut records = Records::open_from(disk, &config.wal_dir(), mark.index)?;
+    let mut entries: Vec<wal::Entry> = Vec::new();
+    // The newest entry in the format of v2, and its segment.
+    let mut v2 = None;
     while let Some(located) = records.next()? {
-        let Record::Entry(entry) = located.record()? else {
+        let Record::Entry(mut entry) = located.record()? else {
             continue;
         };
-        if entry.index > mark.index
-            && entry.kind == wal::EntryKind::Normal
-            && state::contains_v2_request(&entry.data)
-        {
-            return Err(Error::Refused(format!(
-                "{}: entry {} of the log is a v2 request of etcd 3.5, which members of 3.7 cannot read; \
-                 nothing was changed. Two ways out: start with --emulated-version=3.5 (or set \
-                 ETCD_EMULATED_VERSION=3.5) to go on as 3.5, or upgrade through 3.6 \
-                 (--emulated-version=3.6, or etcd 3.6) until a snapshot lies behind that entry",
-                located.path.display(),
-                entry.index
-            )));
+        if entry.index <= mark.index {
+            continue;
         }
+        // A later record replaces what was at its index and all after it.
+        let kept = entries.partition_point(|before| before.index < entry.index);
+        entries.truncate(kept);
+        v2 = v2.filter(|(index, _)| *index < entry.index);
+        if entry.kind == wal::EntryKind::Normal {
+            if refuses_v2 && state::contains_v2_request(&entry.data) {
+                v2 = Some((entry.index, located.path.clone()));
+            }
+            entry.data = Bytes::new();
+        }
+        entries.push(entry);
     }
-    Ok(())
+    match v2 {
+        None => Ok(entries),
+        Some((index, path)) => Err(Error::Refused(format!(
+            "{}: entry {index} of the log is a v2 request of etcd 3.5, which members of 3.7 cannot read; \
+             nothing was changed. Two ways out: start with --emulated-version=3.5 (or set \
+             ETCD_EMULATED_VERSION=3.5) to go on as 3.5, or upgrade through 3.6 \
+             (--emulated-version=3.6, or etcd 3.6) until a snapshot lies behind that entry",
+            path.display(),
+        ))),
+    }
 }
 
 /// Log and data file must belong together, and the log must not end too early.
@@ -319,17 +332,24 @@ fn set_up(wal: &mut Wal, config: &Config) {
     }
 }
 
-fn identity(dir: &Path, metadata: &Bytes) -> Result<(u64, u64), Error> {
+/// Whose log it is, as its first record says.
+fn identity(disk: &dyn Disk, dir: &Path) -> Result<(u64, u64), Error> {
     let damaged = |reason: &str| Error::Damaged {
         path: dir.to_path_buf(),
         reason: format!("{reason}; restore the member from a snapshot, or remove it and add it again"),
     };
-    let metadata =
-        Metadata::decode(metadata.clone()).map_err(|_| damaged("the log's metadata do not decode"))?;
-    if metadata.node_id() == 0 {
-        return Err(damaged("the log names no member"));
+    let mut records = Records::open(disk, dir)?;
+    while let Some(located) = records.next()? {
+        if let Record::Metadata(metadata) = located.record()? {
+            let metadata =
+                Metadata::decode(metadata).map_err(|_| damaged("the log's metadata do not decode"))?;
+            return match metadata.node_id() {
+                0 => Err(damaged("the log names no member")),
+                id => Ok((id, metadata.cluster_id())),
+            };
+        }
     }
-    Ok((metadata.node_id(), metadata.cluster_id()))
+    Err(damaged("the log does not say whose it is"))
 }
 
 pub(super) fn state_kind(kind: wal::EntryKind) -> state::EntryKind {

@@ -502,3 +502,33 @@ fn a_snapshot_taken_under_load_is_whole() {
     load.end();
     server.stop(Stop::Term);
 }
+
+/// What a start, a few writes and a stop say above the level of information.
+fn complaints(rig: &Rig, home: &Home, program: Program) -> Vec<Value> {
+    let mut said = Vec::new();
+    for _ in 0..2 {
+        let server = home.start(rig, program, &[]);
+        for n in 0..5 {
+            home.ctl(rig, &["put", "a", &n.to_string()]);
+        }
+        said.extend(server.log().lines().filter_map(|line| {
+            let line: Value = serde_json::from_str(line).expect("each line is JSON");
+            (line["level"] != json!("info")).then(|| line["msg"].clone())
+        }));
+        server.stop(Stop::Term);
+    }
+    said
+}
+
+#[test]
+fn normal_operation_is_no_reason_to_complain() {
+    let Some(rig) = Rig::find("complaints") else {
+        return;
+    };
+    let theirs = Home::new("complaints-go");
+    let ours = theirs.twin("complaints-ours");
+    let usual = complaints(&rig, &theirs, Program::Go("3.7"));
+    let mut found = complaints(&rig, &ours, Program::Ours("3.7"));
+    found.retain(|line| !usual.contains(line));
+    assert!(found.is_empty(), "ours alone complains: {found:?}");
+}

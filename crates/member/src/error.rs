@@ -59,9 +59,12 @@ impl Error {
 
     /// Whatever a file's own reader says, with the file's name in front.
     pub(crate) fn damaged(path: &std::path::Path, error: impl std::fmt::Display) -> Error {
+        // Most readers name their file themselves.
+        let text = error.to_string();
+        let prefix = format!("{}: ", path.display());
         Error::Damaged {
             path: path.to_path_buf(),
-            reason: error.to_string(),
+            reason: text.strip_prefix(&prefix).unwrap_or(&text).to_owned(),
         }
     }
 }

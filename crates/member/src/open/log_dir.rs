@@ -1,7 +1,7 @@
 //! The log at the start: made for a new cluster, or read, checked, and only then locked and
 //! repaired.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api::etcdserverpb::Metadata;
@@ -14,7 +14,7 @@ use mvcc::schema;
 use prost::Message;
 use raft::Restored;
 use state::Membership;
-use wal::{HardState, Mark, Record, Records, Wal};
+use wal::{HardState, Mark, Record, Records, Tail, Wal};
 
 use super::datafile;
 use super::membership::{Known, read_known};
@@ -173,8 +173,8 @@ pub(super) fn open(
     let stored =
         schema::storage_version(&db.snapshot()).map_err(|error| Error::damaged(&config.db_path(), error))?;
     let known = read_known(&**disk, config, db, &mark)?;
-    let seen = examine(&**disk, config, &mark, stored)?;
-    check_reaches(&dir, &mark, &seen, &known, config)?;
+    let Seen { entries: seen, end } = examine(&**disk, config, &mark, stored)?;
+    check_reaches(&end, &mark, &seen, &known, config)?;
     let (member_id, cluster_id) = identity(&**disk, &dir)?;
     if !config.force_new_cluster {
         known.check_alone(member_id, &seen, config)?;
@@ -237,6 +237,34 @@ pub(super) fn open(
     })
 }
 
+/// What the log holds.
+pub(super) struct Seen {
+    /// The entries after the mark; normal ones without their data.
+    entries: Vec<wal::Entry>,
+    end: End,
+}
+
+/// Where the log ends.
+struct End {
+    segment: PathBuf,
+    /// Where an incomplete record begins, if that is why it ends.
+    torn_at: Option<u64>,
+}
+
+impl End {
+    fn of(disk: &dyn Disk, dir: &Path, tail: Option<Tail>) -> Result<End, Error> {
+        let names = disk.list(dir).map_err(|error| Error::io(dir, error))?;
+        let last = names.into_iter().rfind(|entry| entry.name.ends_with(".wal"));
+        Ok(End {
+            segment: last.map_or_else(|| dir.to_path_buf(), |entry| dir.join(entry.name)),
+            torn_at: match tail {
+                Some(Tail::Torn(offset)) => Some(offset),
+                Some(Tail::Clean(_)) | None => None,
+            },
+        })
+    }
+}
+
 /// Reads the log from `mark` on without changing anything: what it will hold after its end was
 /// repaired. Normal entries come without their data. `stored` is the version of the data file, if
 /// there is one.
@@ -245,7 +273,7 @@ pub(super) fn examine(
     config: &Config,
     mark: &Mark,
     stored: Option<Version>,
-) -> Result<Vec<wal::Entry>, Error> {
+) -> Result<Seen, Error> {
     // Go etcd 3.7 dies of entries in the format of v2. Members of 3.5 write them, none of a cluster
     // that has reached storage version 3.7.
     let refuses_v2 = config.line == Line::V3_7 && stored.is_none_or(|stored| stored < Line::V3_7.version());
@@ -273,7 +301,10 @@ pub(super) fn examine(
         entries.push(entry);
     }
     match v2 {
-        None => Ok(entries),
+        None => Ok(Seen {
+            entries,
+            end: End::of(disk, &config.wal_dir(), records.tail())?,
+        }),
         Some((index, path)) => Err(Error::Refused(format!(
             "{}: entry {index} of the log is a v2 request of etcd 3.5, which members of 3.7 cannot read; \
              nothing was changed. Two ways out: start with --emulated-version=3.5 (or set \
@@ -286,7 +317,7 @@ pub(super) fn examine(
 
 /// Log and data file must belong together, and the log must not end too early.
 fn check_reaches(
-    dir: &Path,
+    end: &End,
     mark: &Mark,
     entries: &[wal::Entry],
     known: &Known,
@@ -294,10 +325,13 @@ fn check_reaches(
 ) -> Result<(), Error> {
     let last = entries.last().map_or(mark.index, |entry| entry.index);
     if known.applied > last {
+        let torn = end.torn_at.map_or_else(String::new, |offset| {
+            format!(" (at byte {offset} is a record that is not whole)")
+        });
         return Err(Error::Damaged {
-            path: dir.to_path_buf(),
+            path: end.segment.clone(),
             reason: format!(
-                "the log ends at index {last}, but {} holds data up to index {}: the log was cut short or \
+                "the log ends at index {last}{torn}, but {} holds data up to index {}: the log was cut short or \
                  is of another member; restore the missing segments, or the member from a snapshot",
                 config.db_path().display(),
                 known.applied
@@ -312,7 +346,7 @@ fn check_reaches(
     };
     if known.applied > 0 && known.applied_term > 0 && term != known.applied_term {
         return Err(Error::Damaged {
-            path: dir.to_path_buf(),
+            path: end.segment.clone(),
             reason: format!(
                 "entry {} has term {term} in the log and term {} in {}: they are of different members; \
                  bring the right files together, or restore the member from a snapshot",

@@ -86,13 +86,12 @@ fn differing(name: &str, line: &'static str, questions: &[Question], chance: &[&
         .zip(questions)
         .filter(|((expected, found), _)| expected != found)
         .map(|((expected, found), question)| {
-            let mut text = format!(
+            let text = format!(
                 "{} {:.200}\netcd: {expected:?}\nours: {found:?}",
                 question.method,
                 question.request.join(" | ")
             );
-            text.truncate(text.floor_char_boundary(2000));
-            text
+            text.chars().take(2000).collect()
         })
         .collect()
 }

@@ -136,15 +136,6 @@ impl Config {
     pub fn request_timeout(&self) -> Duration {
         Duration::from_secs(5) + 2 * self.election_timeout()
     }
-
-    /// The quota in bytes; `None` if there is none.
-    pub fn quota_bytes(&self) -> Option<u64> {
-        const QUOTA_DEFAULT: u64 = 2 << 30;
-        match self.quota_backend_bytes {
-            0 => Some(QUOTA_DEFAULT),
-            bytes => u64::try_from(bytes).ok(),
-        }
-    }
 }
 
 impl Default for Config {

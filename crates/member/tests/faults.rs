@@ -1,6 +1,5 @@
 //! Disks that fill up, fail and lie, directories that must not be opened, and a downgrade.
 #![allow(clippy::unwrap_used)]
-#![allow(clippy::unwrap_used)]
 
 mod driver;
 

@@ -1,6 +1,5 @@
 //! Directories that Go etcd made: opened, compared with what etcd said of them, written to, refused.
 #![allow(clippy::unwrap_used)]
-#![allow(clippy::unwrap_used)]
 
 mod driver;
 

@@ -348,7 +348,7 @@ fn a_lost_data_file_is_rebuilt_from_a_whole_log_and_refused_otherwise() {
     // The stop leaves a snapshot: from now on the data file is needed.
     driver.stop();
     disk.remove_file(&config().db_path()).unwrap();
-    check_refused(&disk, &config(), "does not match with snapshot");
+    check_refused(&disk, &config(), "failed to find database snapshot file");
     assert_eq!(
         disk.metadata(&config().db_path()).unwrap(),
         None,

@@ -60,9 +60,9 @@ pub(super) fn open_with_log(disk: &Arc<dyn Disk>, config: &Config, log: &dyn Log
             return Err(Error::Damaged {
                 path: path.clone(),
                 reason: format!(
-                    "database file ({} index {index}) does not match with snapshot (index {}): \
-                     restore the member from a snapshot, or remove it and add it again",
-                    path.display(),
+                    "failed to find database snapshot file (snap: snapshot file doesn't exist): the data \
+                     file is at index {index}, the log's snapshot at {}; restore the member from a snapshot, \
+                     or remove it and add it again",
                     mark.index
                 ),
             });

@@ -131,7 +131,8 @@ pub fn resolve(
         ));
     }
     check_gates(&config, notices)?;
-    if settings.text("discovery-fallback") == "proxy" {
+    // etcd looks at this only on the command line; its sample file says `proxy`.
+    if !from_file && settings.text("discovery-fallback") == "proxy" {
         return Err(invalid(
             "v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"",
         ));

@@ -13,6 +13,8 @@ pub(crate) enum Kind {
     Bool,
     /// A text.
     Text,
+    /// Texts, comma separated; given again, the flag adds to them.
+    List,
     /// A decimal number.
     Int,
     /// A Go duration, `1m30s`.
@@ -24,6 +26,7 @@ impl Kind {
         match self {
             Kind::Bool => "",
             Kind::Text => "string",
+            Kind::List => "strings",
             Kind::Int => "int",
             Kind::Duration => "duration",
         }
@@ -165,23 +168,31 @@ impl Tool {
         words
     }
 
-    /// The command that the words begin with; `None` if they only ask for help.
+    /// The command that the words begin with; `None` if they only ask for help. Any beginning of a
+    /// name will do that no other has (etcd: `cobra.EnablePrefixMatching`).
     fn find(&self, words: &[String]) -> Result<Option<Command>, Failure> {
-        let matches = |command: &&Command| {
-            words.len() >= command.path.len() && command.path.iter().zip(words).all(|(a, b)| a == b)
-        };
-        if let Some(command) = self
-            .commands
-            .iter()
-            .filter(matches)
-            .max_by_key(|command| command.path.len())
-        {
+        let mut path: Vec<&'static str> = Vec::new();
+        for word in words {
+            let mut names: Vec<&'static str> = self
+                .commands
+                .iter()
+                .filter(|command| command.path.starts_with(&path))
+                .filter_map(|command| command.path.get(path.len()).copied())
+                .filter(|name| name.starts_with(word.as_str()))
+                .collect();
+            names.dedup();
+            match (names.iter().find(|name| *name == word), names.as_slice()) {
+                (Some(name), _) | (None, [name]) => path.push(name),
+                _ => break,
+            }
+        }
+        if let Some(command) = self.commands.iter().find(|command| command.path == path) {
             return Ok(Some(*command));
         }
         let Some(first) = words.first() else {
             return Ok(None);
         };
-        if first == "help" || self.commands.iter().any(|command| command.path[0] == first) {
+        if first == "help" || !path.is_empty() {
             return Ok(None);
         }
         let name = self.name;
@@ -243,7 +254,12 @@ impl Tool {
                 .map_or(format!("--{}", flag.name), |s| format!("-{s}, --{}", flag.name));
             usage(format!("invalid argument {value:?} for {shown:?} flag: {why}"))
         })?;
-        parsed.values.insert(flag.name, value);
+        if let (Kind::List, Some(before)) = (flag.kind, parsed.values.get_mut(flag.name)) {
+            before.push(',');
+            before.push_str(&value);
+        } else {
+            parsed.values.insert(flag.name, value);
+        }
         Ok(())
     }
 
@@ -341,7 +357,7 @@ fn flag_lines(flags: &[Flag]) -> String {
 
 fn check(flag: &Flag, value: &str) -> Result<(), String> {
     match flag.kind {
-        Kind::Text => Ok(()),
+        Kind::Text | Kind::List => Ok(()),
         Kind::Bool => parse_bool(value)
             .map(|_| ())
             .ok_or_else(|| format!("strconv.ParseBool: parsing {value:?}: invalid syntax")),
@@ -422,7 +438,7 @@ mod tests {
                 default: "simple",
                 help: "format",
             },
-            flag("endpoints", Kind::Text, "127.0.0.1:2379", "endpoints"),
+            flag("endpoints", Kind::List, "127.0.0.1:2379", "endpoints"),
             flag("command-timeout", Kind::Duration, "5s", "timeout"),
         ],
         commands: &[
@@ -492,6 +508,14 @@ mod tests {
             "get --rev=x",
             &[],
             r#"1: invalid argument "x" for "--rev" flag: strconv.ParseInt: parsing "x": invalid syntax"#,
+        );
+        check("lease g 60", &[], r#"lease grant ["60"] {}"#);
+        check("le grant 60", &[], r#"lease grant ["60"] {}"#);
+        check("getting a", &[], r#"1: unknown command "getting" for "tool""#);
+        check(
+            "get a --endpoints x --endpoints=y,z",
+            &[],
+            r#"get ["a"] {"endpoints": "x,y,z"}"#,
         );
         check("nope", &[], r#"1: unknown command "nope" for "tool""#);
         check("", &[], "A tool.");

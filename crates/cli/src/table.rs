@@ -18,7 +18,7 @@ pub(crate) fn render(head: &[&str], rows: &[Vec<String>]) -> String {
     let heads: Vec<String> = head
         .iter()
         .zip(&widths)
-        .map(|(cell, width)| format!(" {:^width$} ", cell.to_uppercase()))
+        .map(|(cell, width)| format!(" {:^width$} ", cell.to_uppercase().replace('_', " ")))
         .collect();
     out.push_str(&format!("│{}│\n", heads.join("│")));
     out.push_str(&line("├", "┼", "┤"));

@@ -28,7 +28,7 @@ const TOOL: Tool = Tool {
     globals: &[
         flag(
             "endpoints",
-            Kind::Text,
+            Kind::List,
             "127.0.0.1:2379",
             "gRPC endpoints, comma separated",
         ),

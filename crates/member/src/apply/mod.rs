@@ -185,7 +185,8 @@ impl Apply {
             held: Vec::new(),
             monitor_at: now + MONITOR_EVERY,
             downgrade_check_at: now + parts.config.downgrade_check_time,
-            purge_at: now + PURGE_EVERY,
+            // A member that is restarted often would never purge if the first time were later.
+            purge_at: now,
             stopping: false,
             failed: false,
             shared: parts.shared,

@@ -37,9 +37,14 @@ mod field {
 /// A request that cannot be decoded, in the words of grpc-go.
 pub(super) fn decode<M: Message + Default>(message: Bytes) -> Result<M, Status> {
     M::decode(message).map_err(|error| {
+        let text = error.to_string();
+        // Only txns nest so deep, and what nests deeper than the decoder goes has too many operations.
+        if text.contains("recursion limit") {
+            return error::TOO_MANY_OPS;
+        }
         Status::with(
             Code::Internal,
-            format!("grpc: error unmarshalling request: {error}"),
+            format!("grpc: error unmarshalling request: {text}"),
         )
     })
 }
@@ -335,4 +340,37 @@ fn not_there_yet(method: Method) -> Status {
         Code::Unimplemented,
         format!("mainstay: {what} is not supported yet"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A txn within a txn, `depth` levels, as bytes: encoding it from values would recurse as deep.
+    fn nested(depth: usize) -> Bytes {
+        let mut inner = Vec::new();
+        for _ in 0..depth {
+            for tag in [0x22, 0x12] {
+                let mut outer = vec![tag];
+                prost::encoding::encode_varint(inner.len() as u64, &mut outer);
+                outer.extend_from_slice(&inner);
+                inner = outer;
+            }
+        }
+        inner.into()
+    }
+
+    #[test]
+    fn what_nests_too_deep_has_too_many_operations() {
+        assert!(decode::<TxnRequest>(nested(40)).is_ok());
+        for depth in [60, 200, 10_000] {
+            assert_eq!(
+                decode::<TxnRequest>(nested(depth)),
+                Err(error::TOO_MANY_OPS),
+                "{depth}"
+            );
+        }
+        let broken = decode::<TxnRequest>(Bytes::from_static(b"\xff"));
+        assert_eq!(broken.map_err(|status| status.code), Err(Code::Internal));
+    }
 }

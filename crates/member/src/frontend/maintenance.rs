@@ -233,8 +233,11 @@ impl Frontend {
         let action = DowngradeAction::try_from(request.action);
         if action == Ok(DowngradeAction::Cancel) {
             if facts.downgrade_target.is_none() {
-                // etcd logs that there is none and answers as if there had been.
-                return Ok(None);
+                // 3.6 and 3.7 log that there is none and answer as if there had been.
+                return match self.shared.line {
+                    Line::V3_5 => Err(error::NO_INFLIGHT_DOWNGRADE),
+                    Line::V3_6 | Line::V3_7 => Ok(None),
+                };
             }
             return Ok(Some(DowngradeInfoSetRequest::default()));
         }

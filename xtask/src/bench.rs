@@ -163,10 +163,11 @@ fn memory(options: &Options, tool: &Path, ours: &Path) -> Result<(), String> {
     Ok(())
 }
 
-struct Scratch(PathBuf);
+/// A folder that goes with the value.
+pub struct Scratch(pub PathBuf);
 
 impl Scratch {
-    fn new() -> Result<Scratch, String> {
+    pub fn new() -> Result<Scratch, String> {
         let dir = target().join(format!("bench-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
@@ -180,13 +181,14 @@ impl Drop for Scratch {
     }
 }
 
-struct Server {
+/// A running server, killed with the value.
+pub struct Server {
     child: Child,
-    port: u16,
+    pub port: u16,
 }
 
 impl Server {
-    fn start(binary: &Path, dir: &Path) -> Result<Server, String> {
+    pub fn start(binary: &Path, dir: &Path) -> Result<Server, String> {
         let port = free_port()?;
         let peer = free_port()?;
         let client = format!("http://127.0.0.1:{port}");

@@ -3,9 +3,11 @@
 #![allow(clippy::print_stdout)] // A command for people prints.
 
 mod bench;
+mod clients;
 mod peers;
 mod tidy;
 
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 const USAGE: &str = "\
@@ -15,7 +17,10 @@ usage: cargo xtask <task>
   fix              format, and apply what the lints can mend by themselves
   tidy             the rules of the tree: what a crate may use, file heads, words that may not stay
   peers            build real etcd 3.5, 3.6, 3.7 and the interop tool into target/peers (needs Go)
-  interop [--all]  black-box tests of the built binary, with real etcd beside it; --all: the long form
+  interop [--all]  black-box tests of the built binary, with real etcd beside it; --all: the long form,
+                   and the task `clients`
+  clients PATH...  the client libraries of Python, Node, Java and Rust, as far as their tools are installed,
+                   at each of these programs
   bench --against PATH_TO_ETCD [--scale F] [SCENARIO ...]
                    CPU per operation, memory and restart time, side by side with real etcd
 ";
@@ -29,6 +34,7 @@ fn main() -> ExitCode {
         Some("tidy") => tidy::run(),
         Some("peers") => peers::build().map(|_| ()),
         Some("interop") => peers::interop(rest),
+        Some("clients") => clients::run_all(&rest.iter().map(PathBuf::from).collect::<Vec<_>>()),
         Some("bench") => bench::run_all(rest),
         _ => Err(USAGE.to_string()),
     };
@@ -86,7 +92,7 @@ fn run(command: &mut Command) -> Result<(), String> {
 }
 
 /// The root of the repository.
-fn root() -> std::path::PathBuf {
+fn root() -> PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("xtask is a folder of the repository")
@@ -94,6 +100,6 @@ fn root() -> std::path::PathBuf {
 }
 
 /// Where cargo builds.
-fn target() -> std::path::PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), std::path::PathBuf::from)
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::{root, run, target};
+use crate::{clients, root, run, target};
 
 const LINES: [&str; 3] = ["3.5", "3.6", "3.7"];
 const PROGRAMS: [(&str, &str); 3] = [
@@ -43,7 +43,8 @@ fn go(module: &std::path::Path, output: &std::path::Path, package: &str) -> Resu
     .map_err(|error| format!("{error}\nThe interop tests need Go 1.24 or newer on the PATH."))
 }
 
-/// Builds the peers and the release binary, and runs the tests of crate `conformance` with both.
+/// Builds the peers and the release binary, and runs the tests of crate `conformance` with both;
+/// with `--all` the client libraries of other languages as well.
 pub fn interop(args: &[String]) -> Result<(), String> {
     let all = match args {
         [] => false,
@@ -65,10 +66,14 @@ pub fn interop(args: &[String]) -> Result<(), String> {
             "--test-threads=2",
         ])
         .env("MAINSTAY_BIN", target().join("release/mainstay"))
-        .env("MAINSTAY_PEERS", peers)
+        .env("MAINSTAY_PEERS", &peers)
         .current_dir(root());
     if all {
         tests.env("MAINSTAY_INTEROP", "all");
     }
-    run(&mut tests)
+    run(&mut tests)?;
+    if all {
+        clients::run_all(&[peers.join("3.7/etcd"), target().join("release/mainstay")])?;
+    }
+    Ok(())
 }

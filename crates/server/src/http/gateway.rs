@@ -5,13 +5,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use api::error::{Code, Status};
+use api::version::Line;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use member::frontend::{self, Method, Shape, StreamPoll};
 
 use super::body::Body;
-use super::{json, transcode};
+use super::{json, plain, transcode};
 use crate::front::{Front, call};
 use crate::services::Route;
 
@@ -23,18 +24,40 @@ const STREAM_BATCH: usize = 64 << 10;
 /// Answers a request for `/v3/{path}`.
 pub async fn respond(front: Rc<Front>, path: &str, request: Request<Incoming>) -> Response<Body> {
     let line = front.common.config.emulated;
-    let refuse = |status: &Status, http: StatusCode| json(http, transcode::error(status, line).to_string());
-    let Some(method) = transcode::method(path) else {
-        return refuse(&Status::new(Code::NotFound, "Not Found"), StatusCode::NOT_FOUND);
+    let method = match routed(path, request.method()) {
+        Ok(method) => method,
+        Err(code) => return unrouted(code, line),
     };
-    if request.method() != http::Method::POST {
-        let status = Status::new(Code::Unimplemented, "Method Not Allowed");
-        return refuse(&status, StatusCode::NOT_IMPLEMENTED);
-    }
     match call(&front, method, request).await {
         Ok(response) => response,
-        Err(status) => refuse(&status, transcode::http_status(status.code)),
+        Err(status) => refuse(&status, line),
     }
+}
+
+/// The call of a path, or why there is none.
+fn routed(path: &str, verb: &http::Method) -> Result<Method, Code> {
+    let method = transcode::method(path).ok_or(Code::NotFound)?;
+    match *verb == http::Method::POST {
+        true => Ok(method),
+        false => Err(Code::Unimplemented),
+    }
+}
+
+/// Answers a request without a call: grpc-gateway v1, which 3.5 uses, in plain text.
+fn unrouted(code: Code, line: Line) -> Response<Body> {
+    let (http, message) = match code {
+        Code::NotFound => (StatusCode::NOT_FOUND, "Not Found"),
+        _ => (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
+    };
+    match line {
+        Line::V3_5 => plain(http, message),
+        Line::V3_6 | Line::V3_7 => refuse(&Status::new(code, message), line),
+    }
+}
+
+fn refuse(status: &Status, line: Line) -> Response<Body> {
+    let http = transcode::http_status(status.code);
+    json(http, transcode::error(status, line).to_string())
 }
 
 async fn call(
@@ -45,12 +68,12 @@ async fn call(
     let route = Route::find(method.path(), front.common.config.emulated)?;
     let bytes_max = front.common.config.max_request_bytes.saturating_mul(JSON_FACTOR) + (512 << 10);
     let body = read(request, bytes_max).await?;
-    let mut requests = transcode::requests(method, &body)?;
+    let mut requests = transcode::requests(method, &body, front.common.config.emulated)?;
     let context = frontend::Context::default();
     let metrics = &front.common.metrics;
     metrics.started(route);
     if method.shape() == Shape::Unary {
-        // An empty body is an empty message; what follows the first value is not looked at.
+        // An empty body is an empty message.
         let message = if requests.is_empty() {
             Bytes::new()
         } else {
@@ -173,5 +196,36 @@ impl Lines {
             true => Poll::Ready(None),
             false => Poll::Ready(Some(out.into())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As real etcd of each line answers.
+    #[test]
+    fn requests_without_a_call_are_refused_as_the_line_does() {
+        let (get, put, post) = (http::Method::GET, http::Method::PUT, http::Method::POST);
+        for (path, verb, old, new) in [
+            ("", &post, 404, 404),
+            ("nope", &post, 404, 404),
+            ("nope", &get, 404, 404),
+            ("kv/range/", &post, 404, 404),
+            ("kv/range", &get, 405, 501),
+            ("watch", &put, 405, 501),
+        ] {
+            let code = routed(path, verb).unwrap_err();
+            for (line, status, content) in [
+                (Line::V3_5, old, "text/plain; charset=utf-8"),
+                (Line::V3_6, new, "application/json"),
+                (Line::V3_7, new, "application/json"),
+            ] {
+                let response = unrouted(code, line);
+                assert_eq!(response.status(), status, "{line:?} {verb} {path}");
+                assert_eq!(response.headers()[http::header::CONTENT_TYPE], content);
+            }
+        }
+        assert_eq!(routed("kv/range", &post), Ok(Method::Range));
     }
 }

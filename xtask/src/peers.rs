@@ -1,7 +1,7 @@
 //! Real etcd as peer: builds the releases that the interop tests need, then runs those tests.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::{clients, root, run, target};
@@ -26,25 +26,51 @@ pub fn build() -> Result<PathBuf, String> {
         eprintln!("building etcd {line} ...");
         fs::create_dir_all(peers.join(line)).map_err(|error| error.to_string())?;
         for (program, package) in PROGRAMS {
-            go(&module, &peers.join(line).join(program), package)?;
+            go(&module, &peers.join(line).join(program), &[package])?;
         }
         fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))?;
     }
-    go(&root().join("interop/tool"), &peers.join("tool"), ".")?;
+    go(&root().join("interop/tool"), &peers.join("tool"), &["."])?;
     Ok(peers)
 }
 
-fn go(module: &std::path::Path, output: &std::path::Path, package: &str) -> Result<(), String> {
+/// Builds what the tests of the formats compare with, and runs those tests: bbolt's own tool over our
+/// data files, etcd's own log package over our logs and the other way round.
+fn formats(peers: &Path) -> Result<(), String> {
+    go(
+        &root().join("interop/tool"),
+        &peers.join("bbolt"),
+        &["go.etcd.io/bbolt/cmd/bbolt"],
+    )?;
+    let sources = root().join("crates/wal/tests/go");
+    let source = |name: &str| sources.join(name).display().to_string();
+    let (main, v36, v37) = (source("main.go"), source("v36.go"), source("v37.go"));
+    let tools = [peers.join("waltool-3.6"), peers.join("waltool-3.7")];
+    go(&root().join("interop/peers/3.6"), &tools[0], &[&main, &v36])?;
+    go(
+        &root().join("interop/peers/3.7"),
+        &tools[1],
+        &["-tags=etcd37", &main, &v37],
+    )?;
+    let tools: Vec<String> = tools.iter().map(|tool| tool.display().to_string()).collect();
+    run(Command::new("cargo")
+        .args(["test", "--package", "bbolt", "--package", "wal"])
+        .env("MAINSTAY_BBOLT", peers.join("bbolt"))
+        .env("MAINSTAY_GO_WALTOOL", tools.join(":"))
+        .current_dir(root()))
+}
+
+fn go(module: &Path, output: &Path, packages: &[&str]) -> Result<(), String> {
     run(Command::new("go")
         .args(["build", "-o"])
         .arg(output)
-        .arg(package)
+        .args(packages)
         .current_dir(module))
     .map_err(|error| format!("{error}\nThe interop tests need Go 1.24 or newer on the PATH."))
 }
 
 /// Builds the peers and the release binary, and runs the tests of crate `conformance` with both;
-/// with `--all` the client libraries of other languages as well.
+/// with `--all` the tests of the formats and the client libraries of other languages as well.
 pub fn interop(args: &[String]) -> Result<(), String> {
     let all = match args {
         [] => false,
@@ -73,6 +99,7 @@ pub fn interop(args: &[String]) -> Result<(), String> {
     }
     run(&mut tests)?;
     if all {
+        formats(&peers)?;
         clients::run_all(&[peers.join("3.7/etcd"), target().join("release/mainstay")])?;
     }
     Ok(())

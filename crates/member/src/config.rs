@@ -177,7 +177,7 @@ impl Default for Config {
             downgrade_check_time: Duration::from_secs(5),
             watch_progress_interval: Duration::from_secs(600),
             unsafe_no_fsync: false,
-            page_cache_bytes_max: 64 << 20,
+            page_cache_bytes_max: 16 << 20,
             segment_bytes: wal::SEGMENT_BYTES,
             fronts: 1,
         }

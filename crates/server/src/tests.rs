@@ -159,6 +159,35 @@ impl Client {
             .unwrap()
     }
 
+    /// A request that is not gRPC's: status and body, or as much of it as `wanted` lines; the stream is
+    /// given up then.
+    fn plain(&mut self, request: Request<()>, body: &str, wanted: usize) -> (u16, String) {
+        let (mut requests, body) = (self.requests.clone(), Bytes::copy_from_slice(body.as_bytes()));
+        let talk = async move {
+            requests = requests.ready().await.unwrap();
+            let (response, mut send) = requests.send_request(request, body.is_empty()).unwrap();
+            if !body.is_empty() {
+                send.send_data(body, true).unwrap();
+            }
+            let response = response.await.unwrap();
+            assert!(response.headers().contains_key("date"));
+            let status = response.status().as_u16();
+            let (mut body, mut text) = (response.into_body(), String::new());
+            while let Some(piece) = body.data().await {
+                let piece = piece.unwrap();
+                let _ = body.flow_control().release_capacity(piece.len());
+                text.push_str(std::str::from_utf8(&piece).unwrap());
+                if text.lines().count() >= wanted {
+                    break;
+                }
+            }
+            (status, text)
+        };
+        self.runtime
+            .block_on(async { tokio::time::timeout(PATIENCE, talk).await })
+            .unwrap()
+    }
+
     fn unary<A: Message + Default>(&mut self, path: &str, message: &impl Message) -> Result<A, End> {
         let request = Self::request(path).header("content-type", "application/grpc");
         let body = framed(&message.encode_to_vec());
@@ -356,5 +385,42 @@ fn the_gateway_and_the_endpoints_answer_on_the_same_port() {
         alive.contains(r#"{"result":{"#) && alive.contains(r#""TTL":"100""#),
         "{alive}"
     );
+    running.server.stop(PATIENCE).unwrap();
+}
+
+#[test]
+fn http2_carries_json_beside_grpc() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path(), &[]);
+    let mut client = Client::connect(&running.client);
+    let get = |path: &str| Request::get(format!("http://x{path}")).body(()).unwrap();
+    let post = |path: &str| {
+        let request = Request::post(format!("http://x{path}")).header("content-type", "application/json");
+        request.body(()).unwrap()
+    };
+    let healthy = (200, r#"{"health":"true","reason":""}"#.to_string());
+    assert_eq!(client.plain(get("/health"), "", 9), healthy);
+    let head = Request::head("http://x/health").body(()).unwrap();
+    assert_eq!(client.plain(head, "", 9).1, "");
+    for path in ["/version", "/metrics", "/readyz", "/livez/serializable_read"] {
+        assert_eq!(client.plain(get(path), "", usize::MAX).0, 200, "{path}");
+    }
+    assert_eq!(client.plain(get("/readyz/nope"), "", 9).0, 404);
+    let (status, put) = client.plain(post("/v3/kv/put"), r#"{"key":"Zm9v","value":"YmFy"}"#, 9);
+    assert!(status == 200 && put.contains("\"revision\":\"2\""), "{put}");
+    assert_eq!(client.get("foo").as_deref(), Some("bar"));
+    // A stream is given up after what was wanted; the connection lives on.
+    let watch = r#"{"create_request":{"key":"Zm9v","start_revision":"2"}}"#;
+    let (status, lines) = client.plain(post("/v3/watch"), watch, 2);
+    assert!(status == 200 && lines.contains("\"value\":\"YmFy\""), "{lines}");
+    // Larger than the window of a stream.
+    let large = format!(r#"{{"key":"YmlnCg==","value":"{}"}}"#, "AAAA".repeat(350_000));
+    assert_eq!(client.plain(post("/v3/kv/put"), &large, 9).0, 200);
+    let (status, range) = client.plain(post("/v3/kv/range"), r#"{"key":"YmlnCg=="}"#, usize::MAX);
+    assert!(status == 200 && range.len() > 1_400_000);
+    // On a listener that has no gRPC, all is HTTP.
+    let mut peer = Client::connect(&running.peer);
+    assert_eq!(peer.plain(get("/members"), "", 9).0, 200);
+    drop((client, peer));
     running.server.stop(PATIENCE).unwrap();
 }

@@ -16,9 +16,10 @@ use tokio::task::{LocalSet, spawn_local};
 use super::socket::{Socket, Speech};
 use super::{Common, Front};
 use crate::driver::{Event, Inbox};
+use crate::grpc::{self, Terms};
+use crate::http;
 use crate::http::Offer;
 use crate::listen::{Acceptor, Door, Incoming, Listener};
-use crate::{grpc, http};
 
 /// How long a client may take to say what it speaks: grpc-go's connection timeout.
 const FIRST_WORDS_MAX: Duration = Duration::from_secs(120);
@@ -119,21 +120,23 @@ async fn accept(front: Rc<Front>, listener: Listener, all: Arc<Vec<Orders>>) {
 
 async fn serve(front: Rc<Front>, mut socket: Socket, door: Door) {
     let _present = front.enter();
-    let offer = match door {
-        Door::Client { http } => {
-            let heard = tokio::select! {
-                heard = tokio::time::timeout(FIRST_WORDS_MAX, socket.listen_in()) => heard,
-                () = front.stopped() => return,
-            };
-            match heard {
-                Ok(Ok(Speech::Http2)) => return grpc::serve(front.clone(), socket).await,
-                Ok(Ok(Speech::Http1)) if http => Offer::Client,
-                _ => return,
-            }
-        }
-        Door::ClientHttp => Offer::Client,
-        Door::Metrics => Offer::Metrics,
-        Door::Peer => Offer::Peer,
+    let terms = Terms {
+        grpc: matches!(door, Door::Client { .. }),
+        http: match door {
+            Door::Client { http } => http.then_some(Offer::Client),
+            Door::ClientHttp => Some(Offer::Client),
+            Door::Metrics => Some(Offer::Metrics),
+            Door::Peer => Some(Offer::Peer),
+        },
+        tls: false,
     };
-    http::serve(front.clone(), socket, offer).await;
+    let heard = tokio::select! {
+        heard = tokio::time::timeout(FIRST_WORDS_MAX, socket.listen_in()) => heard,
+        () = front.stopped() => return,
+    };
+    match (heard, terms.http) {
+        (Ok(Ok(Speech::Http2)), _) => grpc::serve(front.clone(), socket, terms).await,
+        (Ok(Ok(Speech::Http1)), Some(offer)) => http::serve(front.clone(), socket, offer).await,
+        _ => {}
+    }
 }

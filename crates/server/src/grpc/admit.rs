@@ -1,5 +1,5 @@
-//! What the headers of a request say, and the answers to those that are no calls
-//! (grpc-go: internal/transport/http2_server.go operateHeaders).
+//! What the headers of a request say: whether it is gRPC's, what beside the message, and the answers to
+//! those that are no calls (grpc-go: internal/transport/http2_server.go operateHeaders).
 
 use api::error::{Code, Status};
 use http::{Response, StatusCode};
@@ -7,6 +7,50 @@ use member::frontend;
 
 use super::sender::trailers_only;
 use super::status;
+use crate::http::{self as plain_http, Offer};
+
+/// What a connection's listener serves.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// gRPC.
+    pub grpc: bool,
+    /// What it offers over HTTP.
+    pub http: Option<Offer>,
+    /// The connection is encrypted.
+    pub tls: bool,
+}
+
+impl Terms {
+    /// What answers a request over HTTP; `None` if it is gRPC's.
+    ///
+    /// On an encrypted connection as etcd has it: embed/serve.go grpcHandlerFunc. One in clear goes to
+    /// gRPC alone in etcd, which answers 415 to all else; here what is known as HTTP is served as such.
+    pub(super) fn offer(&self, parts: &http::request::Parts) -> Option<Offer> {
+        let offer = self.http?;
+        let content_type = parts.headers.get("content-type");
+        let content_type = content_type.and_then(|value| value.to_str().ok());
+        let content_type = content_type.unwrap_or_default();
+        let path = parts.uri.path();
+        let is_http = match (self.grpc, self.tls) {
+            (false, _) => true,
+            (true, true) => !content_type.contains("application/grpc") || plain_http::is_gateway(path),
+            (true, false) => !is_grpc(content_type) && plain_http::is_known(path),
+        };
+        is_http.then_some(offer)
+    }
+
+    /// Whether clients that ping too often are turned away: what carries gRPC beside HTTP on encrypted
+    /// connections of etcd, Go's net/http, does not count pings.
+    pub(super) fn counts_pings(&self) -> bool {
+        !(self.tls && self.http.is_some())
+    }
+}
+
+/// grpc-go: internal/grpcutil/method.go ContentSubtype.
+fn is_grpc(content_type: &str) -> bool {
+    let rest = content_type.strip_prefix("application/grpc");
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
+}
 
 /// What the headers of a request say.
 pub(super) struct Admitted {
@@ -32,10 +76,7 @@ impl Refusal {
 pub(super) fn admit(parts: &http::request::Parts, now: api::clock::Instant) -> Result<Admitted, Refusal> {
     let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let content_type = header("content-type").unwrap_or_default();
-    let is_grpc = content_type
-        .strip_prefix("application/grpc")
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']));
-    if !is_grpc {
+    if !is_grpc(content_type) {
         return Err(Refusal {
             http: StatusCode::UNSUPPORTED_MEDIA_TYPE,
             status: Status::with(
@@ -73,4 +114,45 @@ pub(super) fn admit(parts: &http::request::Parts, now: api::clock::Instant) -> R
         },
         encoding: header("grpc-encoding").map(str::to_string),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_told_apart_by_what_they_carry() {
+        let terms = |grpc, http: bool, tls| Terms {
+            grpc,
+            http: http.then_some(Offer::Client),
+            tls,
+        };
+        let (clear, tls) = (terms(true, true, false), terms(true, true, true));
+        let (grpc_alone, http_alone) = (terms(true, false, true), terms(false, true, false));
+        const GRPC: &str = "application/grpc+proto";
+        for (terms, path, content_type, is_http) in [
+            (clear, "/etcdserverpb.KV/Range", GRPC, false),
+            (clear, "/etcdserverpb.KV/Range", "application/json", false),
+            (clear, "/v3/kv/range", "application/json", true),
+            (clear, "/v3/kv/range", GRPC, false),
+            (clear, "/health", "", true),
+            (clear, "/healthy", "", false),
+            (clear, "/readyz/non_learner", "", true),
+            (tls, "/etcdserverpb.KV/Range", GRPC, false),
+            (tls, "/etcdserverpb.KV/Range", "x application/grpc", false),
+            (tls, "/etcdserverpb.KV/Range", "", true),
+            (tls, "/v3/kv/range", GRPC, true),
+            (tls, "/nope", "", true),
+            (grpc_alone, "/health", "", false),
+            (http_alone, "/etcdserverpb.KV/Range", GRPC, true),
+        ] {
+            let request = http::Request::builder()
+                .uri(path)
+                .header("content-type", content_type);
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            let offer = terms.offer(&parts);
+            assert_eq!(offer.is_some(), is_http, "{terms:?} {path} {content_type}");
+        }
+        assert!(clear.counts_pings() && grpc_alone.counts_pings() && !tls.counts_pings());
+    }
 }

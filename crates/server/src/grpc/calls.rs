@@ -14,7 +14,7 @@ use http::Request;
 use member::frontend::{self, Shape, Token};
 use slab::Slab;
 
-use super::admit::admit;
+use super::admit::{Terms, admit};
 use super::framing::{Joiner, Piece};
 use super::io::WireState;
 use super::sender::{Sender, answer, trailers_only};
@@ -128,6 +128,7 @@ struct Streaming {
 pub(super) struct Calls {
     front: Rc<Front>,
     state: Rc<WireState>,
+    terms: Terms,
     metrics: Arc<Metrics>,
     message_bytes_max: usize,
     slots: Slab<Call>,
@@ -139,13 +140,14 @@ pub(super) struct Calls {
 
 impl Calls {
     /// No calls yet.
-    pub(super) fn new(front: Rc<Front>, state: Rc<WireState>) -> Calls {
+    pub(super) fn new(front: Rc<Front>, state: Rc<WireState>, terms: Terms) -> Calls {
         let config = &front.common.config;
         Calls {
             message_bytes_max: config.max_request_bytes.saturating_add(OVERHEAD_BYTES),
             metrics: front.common.metrics.clone(),
             front,
             state,
+            terms,
             slots: Slab::new(),
             reading: Vec::new(),
             desk: Rc::new(Desk::default()),
@@ -171,6 +173,17 @@ impl Calls {
         cx: &mut Context<'_>,
     ) {
         let (parts, recv) = request.into_parts();
+        if let Some(offer) = self.terms.offer(&parts) {
+            let request = Request::from_parts(parts, recv);
+            let exchange = crate::http::exchange(self.front.clone(), request, respond, offer);
+            let counted = self.state.clone();
+            counted.http_streams.set(counted.http_streams.get() + 1);
+            tokio::task::spawn_local(async move {
+                exchange.await;
+                counted.http_streams.set(counted.http_streams.get() - 1);
+            });
+            return;
+        }
         let started = self.front.now();
         let admitted = match admit(&parts, started) {
             Ok(admitted) => admitted,

@@ -1,5 +1,6 @@
 //! One HTTP/2 connection as one task: it reads requests, calls the front, and writes answers.
-//! No task and no timer a call, so a unary call costs no more than its frames.
+//! No task and no timer a call of gRPC, so a unary call costs no more than its frames. What is not gRPC's
+//! gets a task a request.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,6 +13,7 @@ use member::frontend::Method;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 
+use super::admit::Terms;
 use super::calls::Calls;
 use super::framing::Piece;
 use super::io::{Spout, Wire, WireState};
@@ -26,16 +28,30 @@ const HEADERS_MAX: u32 = 1 << 20;
 /// Streams that a client may reset before they are served, without being taken for an attacker.
 const RESETS_MAX: usize = 1000;
 
+/// The least time between pings where `--grpc-keepalive-min-time` is 0: embed/etcd.go passes nothing on
+/// then, and grpc-go has this default (internal/transport/defaults.go).
+const PING_INTERVAL_MIN: Duration = Duration::from_secs(5 * 60);
+/// When the server pings where one of `--grpc-keepalive-interval` and `-timeout` is 0: likewise.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2 * 60 * 60);
+/// How long it then waits for an answer.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// How long a client that does not read may hold up the end of its connection.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 
 /// Serves one connection to its end.
-pub async fn serve<S>(front: Rc<Front>, socket: S)
+pub async fn serve<S>(front: Rc<Front>, socket: S, terms: Terms)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let config = &front.common.config;
-    let state = WireState::new(Instant::now(), config.grpc_keepalive_min_time);
+    let ping_interval_min = terms
+        .counts_pings()
+        .then_some(match config.grpc_keepalive_min_time {
+            Duration::ZERO => PING_INTERVAL_MIN,
+            given => given,
+        });
+    let state = WireState::new(Instant::now(), ping_interval_min);
     let wire = Wire::new(socket, state.clone());
     let spout = wire.spout();
     let mut builder = h2::server::Builder::new();
@@ -61,12 +77,13 @@ where
     let Ok(mut connection) = handshake else {
         return;
     };
-    let keepalive = Keepalive::new(
-        &mut connection,
-        config.grpc_keepalive_interval,
-        config.grpc_keepalive_timeout,
-    );
-    let calls = Calls::new(front.clone(), state);
+    let (interval, timeout) = match (config.grpc_keepalive_interval, config.grpc_keepalive_timeout) {
+        (Duration::ZERO, _) | (_, Duration::ZERO) => (KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT),
+        // grpc-go's server pings at most once a second: server.go KeepaliveParams.
+        (interval, timeout) => (interval.max(Duration::from_secs(1)), timeout),
+    };
+    let keepalive = Keepalive::new(&mut connection, interval, timeout);
+    let calls = Calls::new(front.clone(), state, terms);
     let stopped = {
         let front = front.clone();
         Box::pin(async move { front.stopped().await })
@@ -99,13 +116,8 @@ impl Keepalive {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let ping_pong = if interval.is_zero() {
-            None
-        } else {
-            connection.ping_pong()
-        };
         Keepalive {
-            ping_pong,
+            ping_pong: connection.ping_pong(),
             interval,
             timeout,
             pinged: None,
@@ -129,13 +141,7 @@ impl Keepalive {
                 None if now.saturating_duration_since(last_read) >= self.interval => {
                     let _ = ping_pong.send_ping(h2::Ping::opaque());
                     self.pinged = Some(now);
-                    // Without a limit a silent client is asked again after the interval.
-                    if self.timeout.is_zero() {
-                        self.pinged = None;
-                        now + self.interval
-                    } else {
-                        now + self.timeout
-                    }
+                    now + self.timeout
                 }
                 None => last_read + self.interval,
             };

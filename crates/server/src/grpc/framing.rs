@@ -129,6 +129,16 @@ impl Piece {
         }
     }
 
+    /// Bytes of an answer that is not gRPC's: without a prefix.
+    pub fn raw(bytes: Bytes) -> Piece {
+        Piece {
+            prefix: [0; PREFIX_LEN],
+            prefix_sent: PREFIX_LEN,
+            first: bytes,
+            rest: VecDeque::new(),
+        }
+    }
+
     /// A message in any number of parts.
     pub fn from_frame(frame: Frame) -> Piece {
         let prefix = prefix(frame.len());
@@ -254,6 +264,14 @@ mod tests {
         assert_eq!(first.as_ptr(), piece[5..].as_ptr());
         assert_eq!(joiner.next(100, None).unwrap().unwrap(), "world");
         assert!(!joiner.is_cut());
+    }
+
+    #[test]
+    fn what_is_not_grpc_has_no_prefix() {
+        let mut piece = Piece::raw(Bytes::from_static(b"{}"));
+        assert_eq!((piece.remaining(), piece.chunk()), (2, &b"{}"[..]));
+        piece.advance(2);
+        assert!(!piece.has_remaining());
     }
 
     #[test]

@@ -26,25 +26,30 @@ const SLICES_MAX: usize = 16;
 pub struct WireState {
     /// When bytes last came in.
     pub last_read: Cell<Instant>,
-    /// Streams open at present.
+    /// Calls open at present.
     pub active_streams: Cell<usize>,
+    /// Requests open at present that are not gRPC's.
+    pub http_streams: Cell<usize>,
     /// A frame of a stream was sent since the last ping.
     pub sent_frames: Cell<bool>,
     /// The client broke the ping rule: the connection ends.
     pub too_many_pings: Cell<bool>,
-    strikes: RefCell<Strikes>,
+    /// `None` if pings are not counted.
+    strikes: Option<RefCell<Strikes>>,
     last_stream: Cell<u32>,
 }
 
 impl WireState {
-    /// The state of a new connection; `ping_interval_min` is `--grpc-keepalive-min-time`.
-    pub fn new(now: Instant, ping_interval_min: Duration) -> Rc<WireState> {
+    /// The state of a new connection; `ping_interval_min` is the least time between two pings, `None` if
+    /// a client may ping as it likes.
+    pub fn new(now: Instant, ping_interval_min: Option<Duration>) -> Rc<WireState> {
         Rc::new(WireState {
             last_read: Cell::new(now),
             active_streams: Cell::new(0),
+            http_streams: Cell::new(0),
             sent_frames: Cell::new(false),
             too_many_pings: Cell::new(false),
-            strikes: RefCell::new(Strikes::new(ping_interval_min)),
+            strikes: ping_interval_min.map(|interval| RefCell::new(Strikes::new(interval))),
             last_stream: Cell::new(0),
         })
     }
@@ -178,8 +183,9 @@ fn note(state: &WireState, now: Instant, kind: u8, flags: u8, stream: u32) {
         frame::HEADERS => state.last_stream.set(state.last_stream.get().max(stream)),
         frame::PING if flags & ACK == 0 => {
             let sent = state.sent_frames.replace(false);
-            let idle = state.active_streams.get() == 0;
-            if state.strikes.borrow_mut().ping(now, sent, idle) {
+            let idle = state.active_streams.get() + state.http_streams.get() == 0;
+            let strikes = state.strikes.as_ref();
+            if strikes.is_some_and(|strikes| strikes.borrow_mut().ping(now, sent, idle)) {
                 state.too_many_pings.set(true);
             }
         }
@@ -344,7 +350,7 @@ mod tests {
     /// While a long answer is written, a client may ping as often as it likes.
     #[test]
     fn what_is_written_to_streams_forgives_pings() {
-        let state = WireState::new(Instant::now(), Duration::from_secs(5));
+        let state = WireState::new(Instant::now(), Some(Duration::from_secs(5)));
         let mut wire = Wire::new(tokio::io::empty(), state.clone());
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let mut write = |bytes: &[u8]| {

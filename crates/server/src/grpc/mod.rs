@@ -1,5 +1,5 @@
 //! gRPC on the h2 crate: framing, statuses, limits and the rules of keepalive, as grpc-go has
-//! them. Knows nothing of what the messages say.
+//! them. Knows nothing of what the messages say. Requests that are not gRPC's go to `http`.
 
 mod admit;
 mod calls;
@@ -10,4 +10,6 @@ mod keepalive;
 mod sender;
 mod status;
 
+pub use admit::Terms;
 pub use conn::{labels, serve};
+pub use framing::Piece;

@@ -1,13 +1,47 @@
-//! Bodies of answers: whole, or line by line as a stream of the front has something.
+//! Bodies: of requests, whatever carries them; of answers, whole, or line by line as a stream of the
+//! front has something.
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use hyper::body::Frame;
+use hyper::body::{Body as _, Frame, Incoming};
 
 use super::gateway::Lines;
+
+/// The body of a request.
+pub enum Inbound {
+    /// By HTTP/1.1.
+    Http1(Incoming),
+    /// On a stream of an HTTP/2 connection.
+    Http2(h2::RecvStream),
+}
+
+impl Inbound {
+    /// The next bytes; `None` at the end. The client may send as much again as was taken.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
+        match self {
+            Inbound::Http1(incoming) => loop {
+                let frame = match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+                    None => return Poll::Ready(None),
+                    Some(Err(error)) => return Poll::Ready(Some(Err(error.to_string()))),
+                    Some(Ok(frame)) => frame,
+                };
+                if let Ok(data) = frame.into_data() {
+                    return Poll::Ready(Some(Ok(data)));
+                }
+            },
+            Inbound::Http2(stream) => {
+                let piece = ready!(stream.poll_data(cx));
+                if let Some(Ok(data)) = &piece {
+                    let _ = stream.flow_control().release_capacity(data.len());
+                }
+                Poll::Ready(piece.map(|piece| piece.map_err(|error| error.to_string())))
+            }
+        }
+    }
+}
 
 /// The body of an answer.
 pub struct Body(Inner);

@@ -8,10 +8,9 @@ use api::error::{Code, Status};
 use api::version::Line;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, StatusCode};
-use hyper::body::{Body as _, Incoming};
 use member::frontend::{self, Method, Shape, StreamPoll};
 
-use super::body::Body;
+use super::body::{Body, Inbound};
 use super::{json, plain, transcode};
 use crate::front::{Front, call};
 use crate::services::Route;
@@ -22,7 +21,7 @@ const JSON_FACTOR: usize = 2;
 const STREAM_BATCH: usize = 64 << 10;
 
 /// Answers a request for `/v3/{path}`.
-pub async fn respond(front: Rc<Front>, path: &str, request: Request<Incoming>) -> Response<Body> {
+pub async fn respond(front: Rc<Front>, path: &str, request: Request<Inbound>) -> Response<Body> {
     let line = front.common.config.emulated;
     let method = match routed(path, request.method()) {
         Ok(method) => method,
@@ -63,7 +62,7 @@ fn refuse(status: &Status, line: Line) -> Response<Body> {
 async fn call(
     front: &Rc<Front>,
     method: Method,
-    request: Request<Incoming>,
+    request: Request<Inbound>,
 ) -> Result<Response<Body>, Status> {
     let route = Route::find(method.path(), front.common.config.emulated)?;
     let bytes_max = front.common.config.max_request_bytes.saturating_mul(JSON_FACTOR) + (512 << 10);
@@ -122,20 +121,18 @@ fn from_grpc(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-async fn read(request: Request<Incoming>, bytes_max: usize) -> Result<Bytes, Status> {
-    let mut body = std::pin::pin!(request.into_body());
+async fn read(request: Request<Inbound>, bytes_max: usize) -> Result<Bytes, Status> {
+    let mut body = request.into_body();
     let mut bytes = BytesMut::new();
-    while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-        let frame = frame.map_err(|error| Status::with(Code::InvalidArgument, error.to_string()))?;
-        if let Ok(data) = frame.into_data() {
-            if bytes.len() + data.len() > bytes_max {
-                return Err(Status::with(
-                    Code::ResourceExhausted,
-                    format!("request body larger than {bytes_max} bytes"),
-                ));
-            }
-            bytes.extend_from_slice(&data);
+    while let Some(data) = std::future::poll_fn(|cx| body.poll_next(cx)).await {
+        let data = data.map_err(|error| Status::with(Code::InvalidArgument, error))?;
+        if bytes.len() + data.len() > bytes_max {
+            return Err(Status::with(
+                Code::ResourceExhausted,
+                format!("request body larger than {bytes_max} bytes"),
+            ));
         }
+        bytes.extend_from_slice(&data);
     }
     Ok(bytes.freeze())
 }

@@ -6,11 +6,10 @@ use std::sync::atomic::Ordering;
 use api::error::Status;
 use api::etcdserverpb::RangeRequest;
 use http::{HeaderValue, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use member::frontend::{Context, Method};
 use prost::Message;
 
-use super::body::Body;
+use super::body::{Body, Inbound};
 use super::{method_not_allowed, plain, query};
 use crate::front::{Front, call};
 
@@ -18,7 +17,7 @@ const NOSPACE: i32 = 1;
 const CORRUPT: i32 = 2;
 
 /// `/health`, with `?serializable=true` and `?exclude=NOSPACE`.
-pub async fn health(front: &Rc<Front>, request: &Request<Incoming>) -> Response<Body> {
+pub async fn health(front: &Rc<Front>, request: &Request<Inbound>) -> Response<Body> {
     if request.method() != http::Method::GET {
         return method_not_allowed();
     }
@@ -132,7 +131,7 @@ const READYZ: &[Check] = &[
 
 /// `/livez` and `/readyz`, with `?exclude=name` and `?verbose`, and each check under its name.
 /// `None` if there is no such path.
-pub async fn checks(front: &Rc<Front>, request: &Request<Incoming>) -> Option<Response<Body>> {
+pub async fn checks(front: &Rc<Front>, request: &Request<Inbound>) -> Option<Response<Body>> {
     let path = request.uri().path();
     let (checks, rest) = match path.strip_prefix("/livez") {
         Some(rest) => (LIVEZ, rest),

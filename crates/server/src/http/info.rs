@@ -5,10 +5,9 @@ use std::time::SystemTime;
 
 use api::version::{Line, Version};
 use http::{HeaderValue, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use serde_json::json;
 
-use super::body::Body;
+use super::body::{Body, Inbound};
 use super::{json as json_response, only_get, plain};
 use crate::front::Front;
 use crate::metrics::Text;
@@ -34,7 +33,7 @@ pub fn version(front: &Front) -> Response<Body> {
 }
 
 /// The peer port of a member that is alone.
-pub fn peer(front: &Rc<Front>, request: &Request<Incoming>) -> Response<Body> {
+pub fn peer(front: &Rc<Front>, request: &Request<Inbound>) -> Response<Body> {
     let cluster_id = format!("{:x}", front.common.shared.cluster_id);
     let mut response = match request.uri().path() {
         "/version" => only_get(request, || version(front)),

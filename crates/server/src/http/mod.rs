@@ -1,8 +1,9 @@
-//! HTTP/1.1: the gateway, health, version, metrics, and the few things that a lone member's peer
-//! port answers. One connection a task.
+//! HTTP that is not gRPC: the gateway, health, version, metrics, and the few things that a lone member's
+//! peer port answers. One task a connection of HTTP/1.1, one a request of HTTP/2.
 
 mod body;
 mod gateway;
+mod h2;
 mod health;
 mod info;
 mod io;
@@ -19,7 +20,8 @@ use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::front::Front;
-use body::Body;
+use body::{Body, Inbound};
+pub use h2::exchange;
 use io::HyperIo;
 
 /// What a listener offers over HTTP.
@@ -40,9 +42,9 @@ where
 {
     let handler = {
         let front = front.clone();
-        service_fn(move |request| {
+        service_fn(move |request: Request<Incoming>| {
             let front = front.clone();
-            async move { Ok::<_, Infallible>(respond(front, request, offer).await) }
+            async move { Ok::<_, Infallible>(respond(front, request.map(Inbound::Http1), offer).await) }
         })
     };
     let connection = http1::Builder::new().serve_connection(HyperIo::new(socket), handler);
@@ -57,7 +59,7 @@ where
     }
 }
 
-async fn respond(front: Rc<Front>, request: Request<Incoming>, offer: Offer) -> Response<Body> {
+async fn respond(front: Rc<Front>, request: Request<Inbound>, offer: Offer) -> Response<Body> {
     match offer {
         Offer::Client => guarded(front, request).await,
         Offer::Metrics => endpoint(&front, &request).await.unwrap_or_else(not_found),
@@ -66,7 +68,7 @@ async fn respond(front: Rc<Front>, request: Request<Incoming>, offer: Offer) -> 
 }
 
 /// embed/serve.go accessController: first the host, then the origin.
-async fn guarded(front: Rc<Front>, request: Request<Incoming>) -> Response<Body> {
+async fn guarded(front: Rc<Front>, request: Request<Inbound>) -> Response<Body> {
     let config = &front.common.config;
     let header = |name| {
         request
@@ -74,7 +76,9 @@ async fn guarded(front: Rc<Front>, request: Request<Incoming>) -> Response<Body>
             .get(name)
             .and_then(|value: &HeaderValue| value.to_str().ok())
     };
-    let host = header(HOST).map(host_name).unwrap_or_default();
+    // HTTP/2 names the host beside the path.
+    let host = request.uri().authority().map(|authority| authority.as_str());
+    let host = host.or_else(|| header(HOST)).map(host_name).unwrap_or_default();
     let any = |list: &[String]| list.iter().any(|item| item == "*");
     let known = |list: &[String], text: &str| list.iter().any(|item| item == text);
     if !any(&config.host_whitelist) && !known(&config.host_whitelist, host) {
@@ -132,7 +136,19 @@ fn host_name(host: &str) -> &str {
     name.trim_start_matches('[').trim_end_matches(']')
 }
 
-async fn route(front: Rc<Front>, request: Request<Incoming>) -> Response<Body> {
+/// Whether a path is the gateway's.
+pub fn is_gateway(path: &str) -> bool {
+    path.starts_with("/v3/") || path.starts_with("/v3beta/")
+}
+
+/// Whether a path is one that clients ask over HTTP.
+pub fn is_known(path: &str) -> bool {
+    let first = path.split('/').nth(1).unwrap_or_default();
+    let whole = matches!(path, "/metrics" | "/health" | "/version");
+    whole || is_gateway(path) || matches!(first, "livez" | "readyz" | "debug")
+}
+
+async fn route(front: Rc<Front>, request: Request<Inbound>) -> Response<Body> {
     let path = request.uri().path();
     let gateway = path
         .strip_prefix("/v3/")
@@ -148,7 +164,7 @@ async fn route(front: Rc<Front>, request: Request<Incoming>) -> Response<Body> {
 }
 
 /// What both client and metrics listeners have.
-async fn endpoint(front: &Rc<Front>, request: &Request<Incoming>) -> Result<Response<Body>, ()> {
+async fn endpoint(front: &Rc<Front>, request: &Request<Inbound>) -> Result<Response<Body>, ()> {
     match request.uri().path() {
         "/metrics" => Ok(info::metrics(front)),
         "/health" => Ok(health::health(front, request).await),
@@ -185,7 +201,7 @@ fn json(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response<Body> {
     response
 }
 
-fn only_get(request: &Request<Incoming>, answer: impl FnOnce() -> Response<Body>) -> Response<Body> {
+fn only_get(request: &Request<Inbound>, answer: impl FnOnce() -> Response<Body>) -> Response<Body> {
     if request.method() == Method::GET {
         return answer();
     }
@@ -201,7 +217,7 @@ fn method_not_allowed() -> Response<Body> {
 }
 
 /// The values of a parameter of the query, undecoded: names of alarms and checks need no escapes.
-fn query<'a>(request: &'a Request<Incoming>, name: &'a str) -> impl Iterator<Item = &'a str> {
+fn query<'a>(request: &'a Request<Inbound>, name: &'a str) -> impl Iterator<Item = &'a str> {
     let pairs = request.uri().query().unwrap_or_default().split('&');
     pairs.filter_map(move |pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -173,9 +173,10 @@ pub const MEMBER_EXIST: Status = Status::new(Code::FailedPrecondition, "etcdserv
 /// `etcdserver: Peer URLs already exists`
 pub const PEER_URL_EXIST: Status =
     Status::new(Code::FailedPrecondition, "etcdserver: Peer URLs already exists");
-/// `etcdserver: re-configuration failed due to not enough started members`
+/// `etcdserver: re-configuration failed due to not enough started members`. etcd gives it to grpc-go as an error
+/// without a code.
 pub const MEMBER_NOT_ENOUGH_STARTED: Status = Status::new(
-    Code::FailedPrecondition,
+    Code::Unknown,
     "etcdserver: re-configuration failed due to not enough started members",
 );
 /// `etcdserver: given member URLs are invalid`

@@ -1,7 +1,8 @@
-//! Wire messages, error texts and codes, versions. Never does I/O.
+//! Wire messages, error texts and codes, versions, URLs of members. Never does I/O.
 
 pub mod clock;
 pub mod error;
+pub mod url;
 pub mod version;
 
 /// Messages compiled from `proto/`, a module a package.

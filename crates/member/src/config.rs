@@ -75,6 +75,8 @@ pub struct Config {
     pub request_bytes_max: usize,
     /// `--max-txn-ops`.
     pub txn_ops_max: usize,
+    /// `--strict-reconfig-check`.
+    pub strict_reconfig_check: bool,
     /// `--max-learners`.
     pub learners_max: usize,
     /// `--compaction-batch-limit`.
@@ -167,6 +169,7 @@ impl Default for Config {
             backend_batch_limit: 10_000,
             request_bytes_max: 1_572_864,
             txn_ops_max: 128,
+            strict_reconfig_check: true,
             learners_max: 1,
             compaction_batch_limit: 1_000,
             compaction_sleep_interval: Duration::from_millis(10),

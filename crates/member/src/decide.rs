@@ -14,13 +14,23 @@ use raft::Raft;
 
 use crate::apply::{CommittedBatch, Role};
 use crate::frontend::{AskDecide, Tell};
-use crate::log::LogLine;
+use crate::log::{Level, LogLine};
 use crate::message::{FullDisk, SaveBatch, ToApply, ToDecide, ToFront, ToPersist};
 use crate::router::Router;
 use crate::shared::Shared;
 
 /// Proposals that wait for a leader; more are refused as too many requests.
 const WAITING_MAX: usize = 10_000;
+
+/// The answer to whoever adds a voting member.
+const VOTER_UNREACHABLE: Status = Status::new(
+    Code::Unimplemented,
+    "etcdserver: voting members cannot be added: this release serves one-member clusters only",
+);
+
+/// How much of the leader's log a learner must have before it may become a voter, in percent (etcd:
+/// server.go, readyPercentThreshold).
+const LEARNER_READY_PERCENT: u64 = 90;
 
 /// A lone voter keeps this many applied entries in memory: nobody will ask for them.
 const LONE_ENTRIES_KEPT: u64 = 64;
@@ -45,10 +55,16 @@ pub struct Decide {
     stopping: Stopping,
 }
 
+/// What is to be put into the log, and who waits for it.
+struct Proposal {
+    id: u64,
+    kind: raft::EntryKind,
+    data: Bytes,
+}
+
 /// A proposal that waits for a leader.
 struct Waiting {
-    id: u64,
-    data: Bytes,
+    proposal: Proposal,
     until: Instant,
 }
 
@@ -128,17 +144,11 @@ impl Decide {
         self.finish_stop(router);
     }
 
-    fn take(
-        &mut self,
-        input: ToDecide,
-        proposals: &mut Vec<(u64, Bytes)>,
-        now: Instant,
-        router: &dyn Router,
-    ) {
+    fn take(&mut self, input: ToDecide, proposals: &mut Vec<Proposal>, now: Instant, router: &dyn Router) {
         match input {
             ToDecide::Ask(asks) => {
                 for ask in asks {
-                    self.take_ask(ask, proposals, now, router);
+                    self.take_ask(ask, proposals, router);
                 }
             }
             ToDecide::Tick => {
@@ -159,33 +169,88 @@ impl Decide {
                 if self.stopping == Stopping::No {
                     self.stopping = Stopping::Draining;
                     for waiting in std::mem::take(&mut self.waiting) {
-                        self.refuse(waiting.id, error::STOPPED, router);
+                        self.refuse(waiting.proposal.id, error::STOPPED, router);
                     }
                 }
             }
         }
     }
 
-    fn take_ask(
-        &mut self,
-        ask: AskDecide,
-        proposals: &mut Vec<(u64, Bytes)>,
-        now: Instant,
-        router: &dyn Router,
-    ) {
+    fn take_ask(&mut self, ask: AskDecide, proposals: &mut Vec<Proposal>, router: &dyn Router) {
         match ask {
-            AskDecide::Propose { id, data } => match self.refusal() {
-                Some(status) => self.refuse(id, status, router),
-                None => proposals.push((id, data)),
-            },
+            AskDecide::Propose { id, data } => {
+                self.admit(id, raft::EntryKind::Normal, data, proposals, router);
+            }
             AskDecide::ProposeConfChange { id, change } => {
-                self.propose(proposals, now, router);
-                self.propose_conf_change(id, &change, router);
+                // A second voter would have to be reached, or nothing would be committed any more.
+                if change.r#type() == raftpb::ConfChangeType::ConfChangeAddNode {
+                    return self.refuse(id, VOTER_UNREACHABLE, router);
+                }
+                let data = Bytes::from(change.encode_to_vec());
+                self.admit(id, raft::EntryKind::ConfChange, data, proposals, router);
+            }
+            AskDecide::Promote { id, change, refusal } => {
+                match self.refuse_promotion(change.node_id(), refusal, router) {
+                    Some(status) => self.refuse(id, status, router),
+                    None => {
+                        let data = Bytes::from(change.encode_to_vec());
+                        self.admit(id, raft::EntryKind::ConfChange, data, proposals, router);
+                    }
+                }
             }
             // A dropped read is asked again by the front thread.
             AskDecide::ReadIndex { id } => drop(self.raft.read_index(id)),
             AskDecide::TransferLeader { to } => self.raft.transfer(to),
         }
+    }
+
+    fn admit(
+        &self,
+        id: u64,
+        kind: raft::EntryKind,
+        data: Bytes,
+        proposals: &mut Vec<Proposal>,
+        router: &dyn Router,
+    ) {
+        match self.refusal() {
+            Some(status) => self.refuse(id, status, router),
+            None => proposals.push(Proposal { id, kind, data }),
+        }
+    }
+
+    /// Why a learner may not become a voter now (etcd: server.go, isLearnerReady): only a leader
+    /// knows how far it has come. `otherwise` is why not although it has caught up.
+    fn refuse_promotion(
+        &self,
+        learner: u64,
+        otherwise: Option<Status>,
+        router: &dyn Router,
+    ) -> Option<Status> {
+        let status = self.raft.status();
+        if status.soft_state.role != raft::Role::Leader {
+            return Some(error::NOT_LEADER);
+        }
+        let matched = |id| {
+            status
+                .peers
+                .iter()
+                .find(|peer| peer.id == id)
+                .map(|peer| peer.matched)
+        };
+        let Some(has) = matched(learner) else {
+            return Some(error::MEMBER_NOT_FOUND);
+        };
+        let all = matched(status.id).unwrap_or_default();
+        if has * 100 < all * LEARNER_READY_PERCENT {
+            router.log(
+                LogLine::new(Level::Error, "rejecting promote learner: learner is not ready")
+                    .with("learner-match", has)
+                    .with("leader-match", all)
+                    .with("ready-percent-threshold", LEARNER_READY_PERCENT),
+            );
+            return Some(error::LEARNER_NOT_READY);
+        }
+        otherwise
     }
 
     /// Why no proposal is taken now, if none is.
@@ -202,50 +267,51 @@ impl Decide {
     }
 
     /// Gives a batch of proposals to raft; without a leader they wait for one.
-    fn propose(&mut self, proposals: &mut Vec<(u64, Bytes)>, now: Instant, router: &dyn Router) {
+    fn propose(&mut self, proposals: &mut Vec<Proposal>, now: Instant, router: &dyn Router) {
         if proposals.is_empty() {
             return;
         }
         if self.waiting.is_empty() {
-            let data = proposals.iter().map(|(_, data)| data.clone()).collect();
-            if self.raft.propose(data).is_ok() {
-                proposals.clear();
-                return;
-            }
+            self.submit(proposals);
         }
-        for (id, data) in proposals.drain(..) {
+        for proposal in proposals.drain(..) {
             if self.waiting.len() >= WAITING_MAX {
-                self.refuse(id, error::REQUEST_TOO_MANY_REQUESTS, router);
+                self.refuse(proposal.id, error::REQUEST_TOO_MANY_REQUESTS, router);
                 continue;
             }
             let until = now + self.request_timeout;
-            self.waiting.push_back(Waiting { id, data, until });
+            self.waiting.push_back(Waiting { proposal, until });
         }
     }
 
-    fn propose_conf_change(&mut self, id: u64, change: &raftpb::ConfChange, router: &dyn Router) {
-        if let Some(status) = self.refusal() {
-            return self.refuse(id, status, router);
+    /// Takes out what raft takes: neighbours of one kind together, the rest stays.
+    fn submit(&mut self, proposals: &mut Vec<Proposal>) {
+        let mut taken = 0;
+        while taken < proposals.len() {
+            let normal = |proposal: &&Proposal| proposal.kind == raft::EntryKind::Normal;
+            let data: Vec<Bytes> = proposals[taken..]
+                .iter()
+                .take_while(normal)
+                .map(|proposal| proposal.data.clone())
+                .collect();
+            let count = data.len().max(1);
+            let result = match data.is_empty() {
+                true => self.raft.propose_conf_change(proposals[taken].data.clone()),
+                false => self.raft.propose(data),
+            };
+            if result.is_err() {
+                break;
+            }
+            taken += count;
         }
-        // What changes the voters needs the transport between members.
-        if change.r#type() != raftpb::ConfChangeType::ConfChangeUpdateNode {
-            let status = Status::new(
-                Code::Unimplemented,
-                "etcdserver: members cannot be added, promoted or removed: this release serves one-member clusters only",
-            );
-            return self.refuse(id, status, router);
-        }
-        let data = Bytes::from(change.encode_to_vec());
-        if self.raft.propose_conf_change(data).is_err() {
-            self.refuse(id, error::NO_LEADER, router);
-        }
+        proposals.drain(..taken);
     }
 
     /// Refuses what has waited too long for a leader.
     fn expire(&mut self, now: Instant, router: &dyn Router) {
         while self.waiting.front().is_some_and(|waiting| waiting.until <= now) {
             let waiting = self.waiting.pop_front().expect("just looked at");
-            self.refuse(waiting.id, error::TIMEOUT, router);
+            self.refuse(waiting.proposal.id, error::TIMEOUT, router);
         }
     }
 
@@ -283,7 +349,7 @@ impl Decide {
                 return;
             }
             let mut proposals = Vec::with_capacity(self.waiting.len());
-            proposals.extend(self.waiting.drain(..).map(|waiting| (waiting.id, waiting.data)));
+            proposals.extend(self.waiting.drain(..).map(|waiting| waiting.proposal));
             self.propose(&mut proposals, now, router);
             if !self.waiting.is_empty() {
                 return;

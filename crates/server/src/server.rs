@@ -263,6 +263,7 @@ fn member_config(config: &Config, fronts: usize) -> Result<member::Config, Start
         backend_batch_limit: config.backend_batch_limit,
         request_bytes_max: config.max_request_bytes,
         txn_ops_max: config.max_txn_ops,
+        strict_reconfig_check: config.strict_reconfig_check,
         learners_max: usize::try_from(config.max_learners).unwrap_or(0),
         compaction_batch_limit: config.compaction_batch_limit,
         compaction_sleep_interval: config.compaction_sleep_interval,

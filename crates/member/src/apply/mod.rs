@@ -1,6 +1,7 @@
 //! The apply stage: the replicated machine, and beside it lessor, compactor, version monitor and
 //! snapshot decision. Waits for cold pages at most, never for a sync.
 
+mod cluster;
 mod compaction;
 mod defrag;
 mod file;
@@ -21,7 +22,6 @@ use state::{Committed, Effect, EntryKind, Hold, Machine};
 
 use crate::compactor::Compactor;
 use crate::config::{AutoCompaction, Config};
-use crate::decide::ConfApplied;
 use crate::frontend::{AskApply, Tell};
 use crate::lessor::{CHECKPOINT_INTERVAL, Lessor, LessorConfig};
 use crate::log::{Level, LogLine};
@@ -336,15 +336,7 @@ impl Apply {
     fn take_effect(&mut self, effect: Effect, now: Instant, router: &dyn Router) {
         match effect {
             Effect::TermStarted { term } => self.term_started(term, now, router),
-            Effect::ConfChange(change) => {
-                let kind = u64::try_from(change.r#type.unwrap_or_default()).unwrap_or_default();
-                router.to_decide(ToDecide::ConfApplied(ConfApplied {
-                    change: raft::ConfChange {
-                        kind: raft::ConfChangeKind::from_wire(kind).unwrap_or_default(),
-                        node_id: change.node_id(),
-                    },
-                }));
-            }
+            Effect::ConfChange(change) => self.conf_change_applied(&change, router),
             Effect::MembershipChanged(_) => {
                 self.facts_changed = true;
                 self.monitor_at = now;

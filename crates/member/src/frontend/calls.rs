@@ -49,7 +49,7 @@ pub(super) fn decode<M: Message + Default>(message: Bytes) -> Result<M, Status> 
     })
 }
 
-type Answer = Result<Outcome, Status>;
+pub(super) type Answer = Result<Outcome, Status>;
 
 fn done(message: &impl Message) -> Answer {
     Ok(Outcome::Done(Ok(message.encode_to_vec().into())))
@@ -120,6 +120,10 @@ impl Frontend {
                 true => Ok(self.read_linearizable(token, Read::Members, context, now)),
                 false => Ok(Outcome::Done(Ok(self.members()))),
             },
+            Method::MemberAdd => self.member_add(token, raw, context, now),
+            Method::MemberRemove => self.member_remove(token, raw, context, now),
+            Method::MemberUpdate => self.member_update(token, raw, context, now),
+            Method::MemberPromote => self.member_promote(token, raw, context, now),
             Method::Alarm => {
                 decode::<AlarmRequest>(raw.clone())?;
                 self.propose(token, field::ALARM, &raw, context, now)
@@ -332,13 +336,9 @@ fn serves_as_learner(method: Method, message: &Bytes) -> bool {
 
 /// The refusal of a method of which nothing is there yet.
 fn not_there_yet(method: Method) -> Status {
-    let what = match method.path() {
-        path if path.starts_with("/etcdserverpb.Auth/") => "authentication",
-        _ => "changing the members of a cluster",
-    };
     Status::with(
         Code::Unimplemented,
-        format!("mainstay: {what} is not supported yet"),
+        format!("mainstay: {} is not supported yet", method.path()),
     )
 }
 

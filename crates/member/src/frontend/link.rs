@@ -22,6 +22,16 @@ pub enum AskDecide {
         /// The change.
         change: api::raftpb::ConfChange,
     },
+    /// As `ProposeConfChange`, for the promotion of a learner, which only a leader may propose and
+    /// only when the learner has caught up.
+    Promote {
+        /// The ID in the change.
+        id: u64,
+        /// The change.
+        change: api::raftpb::ConfChange,
+        /// Why it is refused although the learner has caught up.
+        refusal: Option<Status>,
+    },
     /// Confirm leadership and say the index that linearizable reads have to wait for:
     /// `Tell::ReadIndex`. May stay unanswered; the front thread asks again with a new `id`.
     ReadIndex {

@@ -1,11 +1,11 @@
-//! Answers about the member itself: members, status, hashes, downgrade, leadership.
+//! Answers about the member itself: status, hashes, downgrade, leadership.
 
 use api::clock::Instant;
 use api::error::{self, Code, Status};
 use api::etcdserverpb::downgrade_request::DowngradeAction;
 use api::etcdserverpb::{
     AlarmMember, AlarmType, DowngradeInfo, DowngradeRequest, DowngradeResponse, HashKvResponse, HashResponse,
-    Member, MemberListResponse, StatusResponse,
+    StatusResponse,
 };
 use api::membershippb::DowngradeInfoSetRequest;
 use api::version::{Line, Version};
@@ -22,16 +22,6 @@ use crate::Facts;
 const DOWNGRADE_INFO_SET: u32 = 1302;
 
 impl Frontend {
-    /// The members; the header of this has no revision (etcd: v3rpc/member.go).
-    pub(super) fn members(&self) -> Bytes {
-        let members = self.shared.facts().members.iter().map(wire_member).collect();
-        let response = MemberListResponse {
-            header: Some(self.header().to_message()),
-            members,
-        };
-        response.encode_to_vec().into()
-    }
-
     pub(super) fn status(&self) -> StatusResponse {
         let (view, facts, pulse) = (self.views.peek(), self.shared.facts(), &self.shared.pulse);
         let line = self.config.line;
@@ -294,16 +284,6 @@ fn storage_version(facts: &Facts) -> String {
         .storage_version
         .map(|version| version.to_string())
         .unwrap_or_default()
-}
-
-fn wire_member(member: &crate::Member) -> Member {
-    Member {
-        id: member.id,
-        name: member.name.clone(),
-        peer_ur_ls: member.peer_urls.clone(),
-        client_ur_ls: member.client_urls.clone(),
-        is_learner: member.is_learner,
-    }
 }
 
 /// `X.Y.Z` or `X.Y`; of either only X and Y count (etcd: cluster_util.go convertToClusterVersion).

@@ -5,6 +5,7 @@
 //! from others comes out of [`Frontend::poll`].
 
 mod calls;
+mod cluster;
 mod encode;
 mod ids;
 mod jobs;
@@ -146,6 +147,8 @@ pub struct Config {
     pub request_bytes_max: usize,
     /// `--max-txn-ops`.
     pub txn_ops_max: usize,
+    /// `--strict-reconfig-check`: refuse changes of the membership that could cost the quorum.
+    pub strict_reconfig_check: bool,
     /// `--quota-backend-bytes` as given: 0 is the default of 2 GiB, negative is none.
     pub quota_bytes: i64,
     /// How long the member itself waits for consensus: 5 s and two election timeouts.
@@ -201,6 +204,8 @@ enum Wants {
     Hash,
     /// A downgrade to be entered or cancelled.
     Downgrade,
+    /// A new member to be a member.
+    Added { member: Box<api::etcdserverpb::Member> },
     /// Another member to lead.
     Leader { to: u64 },
 }
@@ -551,6 +556,7 @@ impl Frontend {
         let result = match waiting.what {
             Wants::NoSpaceAlarm => Err(error::NO_SPACE),
             Wants::Downgrade => result.map(|_| self.downgrade_answer(self.views.peek().revision)),
+            Wants::Added { ref member } => result.map(|members| cluster::added_answer(member, members)),
             _ => result,
         };
         self.finish(id, result);

@@ -175,7 +175,6 @@ impl Known {
         config: &Config,
     ) -> Result<(), Error> {
         let (voters, learners) = self.after(entries);
-        let all = voters.len() + learners.len();
         if !voters.contains(&member_id) && !learners.contains(&member_id) {
             return Err(Error::Refused(format!(
                 "{}: member {member_id:x} of the log is not a member of the cluster in {}: \
@@ -184,7 +183,9 @@ impl Known {
                 config.db_path().display()
             )));
         }
-        if all > 1 {
+        // Learners need not be reached: they have no vote.
+        if voters.len() > 1 || !voters.contains(&member_id) {
+            let all = voters.len() + learners.len();
             return Err(Error::Refused(format!(
                 "{}: the directory belongs to a cluster of {all} members: messages between members are not \
                  supported yet; nothing was changed. Run etcd on it, or start with --force-new-cluster to make \

@@ -212,6 +212,7 @@ fn front_seat(
             start_unix_ms: unix_ms,
             request_bytes_max: config.request_bytes_max,
             txn_ops_max: config.txn_ops_max,
+            strict_reconfig_check: config.strict_reconfig_check,
             quota_bytes: config.quota_backend_bytes,
             request_timeout: config.request_timeout(),
             election_timeout: config.election_timeout(),

@@ -6,7 +6,6 @@ mod file;
 mod flags;
 mod resolve;
 mod table;
-mod url;
 mod usage;
 mod value;
 
@@ -17,8 +16,8 @@ use std::time::Duration;
 
 use api::version::Line;
 
+pub use api::url::{Scheme, Url};
 pub use resolve::AutoCompaction;
-pub use url::{Scheme, Url};
 pub use usage::arch;
 pub use value::Span;
 use value::Value;

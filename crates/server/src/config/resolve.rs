@@ -7,10 +7,10 @@ use std::time::Duration;
 use api::version::Line;
 
 use super::table::{self, FLAGS, Standing};
-use super::url::{self, Url};
 use super::value::{self, GATES, Span, Value, quote};
 use super::{Config, ConfigError, Gates, Given, LogConfig, Notice};
 use crate::log::Level;
+use api::url::{self, Url};
 
 /// What is compacted without being asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::url::{self, Url};
+use api::url::{self, Url};
 
 /// What kind of value a flag takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -51,6 +51,7 @@ pub(super) fn config(line: Line) -> Config {
         start_unix_ms: 1_700_000_000_000,
         request_bytes_max: 1_572_864,
         txn_ops_max: 128,
+        strict_reconfig_check: true,
         quota_bytes: 0,
         request_timeout: Duration::from_secs(7),
         election_timeout: Duration::from_secs(1),

@@ -72,11 +72,24 @@ impl fmt::Display for Url {
     }
 }
 
-/// Reads URLs separated by commas; the result is sorted and has each once.
+/// Reads URLs separated by commas; the result is sorted and has each once. Errors are Go's texts.
 pub fn parse_list(text: &str) -> Result<Vec<Url>, String> {
-    let mut urls = text.split(',').map(parse).collect::<Result<Vec<Url>, String>>()?;
-    urls.sort_by(|a, b| a.text.cmp(&b.text));
+    let mut urls = parse_all(text.split(','))?;
     urls.dedup();
+    Ok(urls)
+}
+
+/// Reads the URLs of one member, of which there must be one at least; the result is sorted
+/// (client/pkg/types/urls.go NewURLs). Errors are Go's texts.
+pub fn parse_all<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<Url>, String> {
+    let mut urls = texts
+        .into_iter()
+        .map(parse)
+        .collect::<Result<Vec<Url>, String>>()?;
+    if urls.is_empty() {
+        return Err("no valid URLs given".to_owned());
+    }
+    urls.sort_by(|a, b| a.text.cmp(&b.text));
     Ok(urls)
 }
 
@@ -158,6 +171,23 @@ mod tests {
         assert_eq!(urls[2].address(), "x.sock:0");
         let v6 = parse_list("http://[::1]:2379").unwrap();
         assert_eq!((v6[0].host(), v6[0].port()), ("::1", "2379"));
+    }
+
+    #[test]
+    fn the_urls_of_a_member_are_sorted_and_may_repeat() {
+        let texts = |list: &[&str]| {
+            let urls = parse_all(list.iter().copied())?;
+            Ok::<Vec<String>, String>(urls.iter().map(Url::to_string).collect())
+        };
+        assert_eq!(
+            texts(&["http://b:1", "http://a:2", "http://b:1"]),
+            Ok(vec![
+                "http://a:2".to_owned(),
+                "http://b:1".to_owned(),
+                "http://b:1".to_owned()
+            ])
+        );
+        assert_eq!(texts(&[]), Err("no valid URLs given".to_owned()));
     }
 
     #[test]

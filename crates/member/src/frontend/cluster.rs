@@ -1,0 +1,259 @@
+//! Calls about the members of the cluster. What would cost the quorum is refused here, before it is
+//! in the log; what the log already decides otherwise is refused where it is applied.
+
+use api::clock::Instant;
+use api::error;
+use api::etcdserverpb::{
+    Member, MemberAddRequest, MemberAddResponse, MemberListResponse, MemberPromoteRequest,
+    MemberRemoveRequest, MemberUpdateRequest,
+};
+use api::raftpb::{ConfChange, ConfChangeType};
+use bytes::Bytes;
+use prost::Message;
+use state::ChangeContext;
+
+use super::calls::{Answer, decode};
+use super::{AskDecide, Context, Frontend, Outcome, Token, Wants};
+use crate::Facts;
+
+impl Frontend {
+    /// The members; the header of this has no revision (etcd: v3rpc/member.go).
+    pub(super) fn members(&self) -> Bytes {
+        let members = self.shared.facts().members.iter().map(wire_member).collect();
+        let response = MemberListResponse {
+            header: Some(self.header().to_message()),
+            members,
+        };
+        response.encode_to_vec().into()
+    }
+
+    pub(super) fn member_add(&mut self, token: Token, raw: Bytes, context: &Context, now: Instant) -> Answer {
+        let request: MemberAddRequest = decode(raw)?;
+        let urls = api::url::parse_all(request.peer_ur_ls.iter().map(String::as_str))
+            .map_err(|_| error::MEMBER_BAD_URLS)?;
+        let peer_urls: Vec<String> = urls.iter().map(ToString::to_string).collect();
+        let is_learner = request.is_learner;
+        if self.config.strict_reconfig_check && !is_learner && !may_add_voter(&self.shared.facts()) {
+            return Err(error::MEMBER_NOT_ENOUGH_STARTED);
+        }
+        let member = state::Member {
+            id: state::member_id(&peer_urls, "", Some(self.unix_seconds(now))),
+            peer_urls: peer_urls.clone(),
+            is_learner,
+            ..state::Member::default()
+        };
+        let kind = match is_learner {
+            true => ConfChangeType::ConfChangeAddLearnerNode,
+            false => ConfChangeType::ConfChangeAddNode,
+        };
+        let change = change(kind, &member, false);
+        let wants = Wants::Added {
+            member: Box::new(Member {
+                id: member.id,
+                peer_ur_ls: peer_urls,
+                is_learner,
+                ..Member::default()
+            }),
+        };
+        Ok(self.propose_change(token, change, wants, context, now))
+    }
+
+    pub(super) fn member_remove(
+        &mut self,
+        token: Token,
+        raw: Bytes,
+        context: &Context,
+        now: Instant,
+    ) -> Answer {
+        let MemberRemoveRequest { id } = decode(raw)?;
+        let facts = self.shared.facts();
+        if self.config.strict_reconfig_check && !may_remove(&facts, id) {
+            return Err(error::MEMBER_NOT_ENOUGH_STARTED);
+        }
+        // Without its last voter a cluster is none; etcd's members die of it, and do so again at
+        // each start.
+        let mut voters = facts.members.iter().filter(|member| !member.is_learner);
+        if voters.next().is_some_and(|member| member.id == id) && voters.next().is_none() {
+            return Err(error::MEMBER_NOT_ENOUGH_STARTED);
+        }
+        let change = ConfChange {
+            r#type: Some(ConfChangeType::ConfChangeRemoveNode as i32),
+            node_id: Some(id),
+            ..ConfChange::default()
+        };
+        Ok(self.propose_change(token, change, Wants::Done, context, now))
+    }
+
+    pub(super) fn member_update(
+        &mut self,
+        token: Token,
+        raw: Bytes,
+        context: &Context,
+        now: Instant,
+    ) -> Answer {
+        let request: MemberUpdateRequest = decode(raw)?;
+        let member = state::Member {
+            id: request.id,
+            peer_urls: request.peer_ur_ls,
+            ..state::Member::default()
+        };
+        let change = change(ConfChangeType::ConfChangeUpdateNode, &member, false);
+        Ok(self.propose_change(token, change, Wants::Done, context, now))
+    }
+
+    pub(super) fn member_promote(
+        &mut self,
+        token: Token,
+        raw: Bytes,
+        context: &Context,
+        now: Instant,
+    ) -> Answer {
+        let MemberPromoteRequest { id: learner } = decode(raw)?;
+        let allowed = !self.config.strict_reconfig_check || may_promote(&self.shared.facts());
+        let refusal = (!allowed).then_some(error::MEMBER_NOT_ENOUGH_STARTED);
+        let member = state::Member {
+            id: learner,
+            ..state::Member::default()
+        };
+        let id = self.ids.next_id();
+        let mut change = change(ConfChangeType::ConfChangeAddNode, &member, true);
+        change.id = Some(id);
+        self.wait_as(id, token, Wants::Done, now, self.consensus_deadline(context, now));
+        self.to_decide.push(AskDecide::Promote { id, change, refusal });
+        Ok(Outcome::Pending)
+    }
+
+    fn propose_change(
+        &mut self,
+        token: Token,
+        mut change: ConfChange,
+        wants: Wants,
+        context: &Context,
+        now: Instant,
+    ) -> Outcome {
+        let id = self.ids.next_id();
+        change.id = Some(id);
+        self.wait_as(id, token, wants, now, self.consensus_deadline(context, now));
+        self.to_decide.push(AskDecide::ProposeConfChange { id, change });
+        Outcome::Pending
+    }
+
+    /// The time of day: it only has to make ids of members that nobody else has.
+    fn unix_seconds(&self, now: Instant) -> i64 {
+        let millis = u128::from(self.config.start_unix_ms) + now.since_start().as_millis();
+        i64::try_from(millis / 1000).unwrap_or(i64::MAX)
+    }
+}
+
+/// A change whose context is `member`, of which a promotion has the id alone.
+fn change(kind: ConfChangeType, member: &state::Member, is_promote: bool) -> ConfChange {
+    let context = ChangeContext {
+        member: member.clone(),
+        is_promote,
+    };
+    ConfChange {
+        r#type: Some(kind as i32),
+        node_id: Some(member.id),
+        context: Some(context.to_json().into()),
+        ..ConfChange::default()
+    }
+}
+
+/// The answer to the one who added `member`, from the answer that lists all members.
+pub(super) fn added_answer(member: &Member, members: Bytes) -> Bytes {
+    let list = MemberListResponse::decode(members).unwrap_or_default();
+    let response = MemberAddResponse {
+        header: list.header,
+        member: Some(member.clone()),
+        members: list.members,
+    };
+    response.encode_to_vec().into()
+}
+
+/// Voters, and those of them that have started, but for `except`.
+fn count(facts: &Facts, except: Option<u64>) -> (usize, usize) {
+    let voters = facts
+        .members
+        .iter()
+        .filter(|member| !member.is_learner && Some(member.id) != except);
+    let started = voters.clone().filter(|member| !member.name.is_empty()).count();
+    (voters.count(), started)
+}
+
+fn quorum(voters: usize) -> usize {
+    voters / 2 + 1
+}
+
+/// Whether enough voters have started for one more that has not (etcd: membership/cluster.go,
+/// IsReadyToAddVotingMember). A lone member may always be joined.
+fn may_add_voter(facts: &Facts) -> bool {
+    let (voters, started) = count(facts, None);
+    (voters, started) == (1, 1) || started >= quorum(voters + 1)
+}
+
+/// Whether enough voters have started without this one (etcd: IsReadyToRemoveVotingMember).
+/// Learners may always go.
+fn may_remove(facts: &Facts, id: u64) -> bool {
+    let (voters, started) = count(facts, Some(id));
+    let mut learners = facts.members.iter().filter(|member| member.is_learner);
+    learners.any(|member| member.id == id) || started >= quorum(voters)
+}
+
+/// Whether enough voters have started for a learner to become one (etcd: IsReadyToPromoteMember).
+fn may_promote(facts: &Facts) -> bool {
+    let (voters, started) = count(facts, None);
+    started + 1 >= quorum(voters + 1)
+}
+
+fn wire_member(member: &crate::Member) -> Member {
+    Member {
+        id: member.id,
+        name: member.name.clone(),
+        peer_ur_ls: member.peer_urls.clone(),
+        client_ur_ls: member.client_urls.clone(),
+        is_learner: member.is_learner,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `V` a voter that has started, `v` one that has not, `l` a learner; ids are places from 1.
+    fn facts(members: &str) -> Facts {
+        let members = members.bytes().zip(1..).map(|(kind, id)| crate::Member {
+            id,
+            name: if kind == b'V' { "x".into() } else { String::new() },
+            is_learner: kind == b'l',
+            ..crate::Member::default()
+        });
+        Facts {
+            members: members.collect(),
+            ..Facts::default()
+        }
+    }
+
+    #[test]
+    fn changes_that_could_cost_the_quorum_are_seen() {
+        for (members, add, remove_first, promote) in [
+            ("V", true, false, true),
+            ("v", false, false, false),
+            ("Vl", true, false, true),
+            ("VV", true, true, true),
+            ("Vv", false, false, true),
+            ("VVV", true, true, true),
+            ("VVv", false, false, true),
+            ("Vvv", false, false, false),
+            ("lV", true, true, true),
+        ] {
+            let facts = facts(members);
+            assert_eq!(may_add_voter(&facts), add, "add to {members}");
+            assert_eq!(
+                may_remove(&facts, 1),
+                remove_first,
+                "remove the first of {members}"
+            );
+            assert_eq!(may_promote(&facts), promote, "promote in {members}");
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! Wire messages, error texts and codes, versions, URLs of members. Never does I/O.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod clock;
 pub mod error;
 pub mod url;

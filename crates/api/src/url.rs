@@ -1,7 +1,7 @@
 //! URLs of listeners and of members, by etcd's rules (client/pkg/types/urls.go).
 
+use core::net::IpAddr;
 use std::fmt;
-use std::net::IpAddr;
 
 /// How a URL is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

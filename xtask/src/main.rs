@@ -5,6 +5,7 @@
 mod bench;
 mod clients;
 mod peers;
+mod suites;
 mod tidy;
 
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ usage: cargo xtask <task>
   peers            build real etcd 3.5, 3.6, 3.7 and the interop tool into target/peers (needs Go)
   interop [--all]  black-box tests of the built binary, with real etcd beside it; --all: the long form,
                    and the task `clients`
+  suites [--scope NAME] [--quick] [TEST ...]
+                   etcd's own end-to-end suite, judging the built binary; `suites --help` lists the rest
   clients PATH...  the client libraries of Python, Node, Java and Rust, as far as their tools are installed,
                    at each of these programs
   bench --against PATH_TO_ETCD [--scale F] [SCENARIO ...]
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         Some("tidy") => tidy::run(),
         Some("peers") => peers::build().map(|_| ()),
         Some("interop") => peers::interop(rest),
+        Some("suites") => suites::run_all(rest),
         Some("clients") => clients::run_all(&rest.iter().map(PathBuf::from).collect::<Vec<_>>()),
         Some("bench") => bench::run_all(rest),
         _ => Err(USAGE.to_string()),

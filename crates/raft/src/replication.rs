@@ -28,30 +28,35 @@ impl Raft {
         if self.transferee != NONE {
             return Err(Dropped::Transferring);
         }
+        // Before the size is looked at, since a change that may not be becomes an empty entry.
+        let pending_conf_index = self.gate_conf_changes(&mut entries);
         // If nothing else is uncommitted, an entry of any size is taken; an empty one always is.
         let bytes: u64 = entries.iter().map(|entry| entry.data.len() as u64).sum();
         let total = self.uncommitted_bytes.saturating_add(bytes);
         if self.uncommitted_bytes > 0 && bytes > 0 && total > self.config.uncommitted_bytes_max {
             return Err(Dropped::Uncommitted);
         }
-        self.gate_conf_changes(&mut entries);
+        self.pending_conf_index = pending_conf_index;
         self.append_own(entries);
         self.broadcast_append();
         Ok(())
     }
 
-    /// One membership change at a time: another one, before the last is applied, becomes an empty entry.
-    fn gate_conf_changes(&mut self, entries: &mut [Entry]) {
+    /// One membership change at a time: another one, before the last is applied, becomes an empty entry. Returns where the
+    /// last change is if the entries are appended. (Go remembers it also if they are dropped.)
+    fn gate_conf_changes(&self, entries: &mut [Entry]) -> u64 {
+        let mut pending = self.pending_conf_index;
         for (index, entry) in (self.log.last() + 1..).zip(entries) {
             if entry.kind == EntryKind::Normal {
                 continue;
             }
-            if self.pending_conf_index > self.log.applied() {
+            if pending > self.log.applied() {
                 *entry = Entry::default();
             } else {
-                self.pending_conf_index = index;
+                pending = index;
             }
         }
+        pending
     }
 
     /// Appends entries of this leader's own term. They count for the quorum when [`Raft::persisted`] says so.

@@ -1,6 +1,8 @@
 // Oracle runs members of go.etcd.io/raft/v3 by commands on its standard input, one a line, and says after each what came
 // out, up to a line ".". The driver gives the same commands to our core and compares. Storage is asynchronous, and the
 // driver says when a write is done.
+//
+// What differs between the module's lines (its generated types) is in core.go of v3.6 and v3.7.
 package main
 
 import (
@@ -13,13 +15,21 @@ import (
 	"strings"
 
 	"go.etcd.io/raft/v3"
-	pb "go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
+)
+
+// The numbers of raftpb.MessageType that this program looks at.
+const (
+	kindPropose         = 2
+	kindPreVoteResponse = 18
+	kindStorageAppend   = 19
+	kindStorageApply    = 21
+	kindStorageApplied  = 22
 )
 
 // write is an append request on its way to disk.
 type write struct {
-	message *pb.Message
+	message wire
 	// heavy must be synced. A light one is done as soon as all before it are.
 	heavy bool
 }
@@ -29,7 +39,7 @@ type node struct {
 	rn     *raft.RawNode
 	store  *storage
 	writes []write
-	toDo   []*pb.Entry
+	toDo   []entry
 }
 
 var (
@@ -37,21 +47,23 @@ var (
 	out   *bufio.Writer
 )
 
-// start: id election heartbeat prevote checkquorum maxmsg inflight term vote commit base baseterm applied voters learners entries
+// start: id election heartbeat prevote checkquorum maxmsg inflight inflightbytes uncommitted term vote commit base baseterm
+// applied voters learners entries
 func start(f []string) {
 	id := number(f[0])
 	s := &storage{
-		hard:    &pb.HardState{Term: new(number(f[7])), Vote: new(number(f[8])), Commit: new(number(f[9]))},
-		conf:    &pb.ConfState{Voters: parseIDs(f[13]), Learners: parseIDs(f[14]), AutoLeave: new(false)},
-		base:    number(f[10]),
-		term:    number(f[11]),
-		applied: number(f[12]),
-		entries: parseEntries(f[15]),
+		term: number(f[9]), vote: number(f[10]), commit: number(f[11]),
+		base:     number(f[12]),
+		baseTerm: number(f[13]),
+		applied:  number(f[14]),
+		members:  members{parseIDs(f[15]), parseIDs(f[16])},
+		entries:  parseEntries(f[17]),
 	}
 	rn, err := raft.NewRawNode(&raft.Config{
 		ID: id, ElectionTick: int(number(f[1])), HeartbeatTick: int(number(f[2])), Storage: s, Applied: s.applied,
 		AsyncStorageWrites: true, MaxSizePerMsg: number(f[5]), MaxCommittedSizePerReady: 1 << 60,
-		MaxInflightMsgs: int(number(f[6])), PreVote: f[3] == "1", CheckQuorum: f[4] == "1",
+		MaxInflightMsgs: int(number(f[6])), MaxInflightBytes: number(f[7]), MaxUncommittedEntriesSize: number(f[8]),
+		PreVote: f[3] == "1", CheckQuorum: f[4] == "1",
 		Logger: &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)},
 	})
 	if err != nil {
@@ -65,19 +77,28 @@ func (n *node) poll() {
 	for n.rn.HasReady() {
 		rd := n.rn.Ready()
 		for _, m := range rd.Messages {
-			switch m.GetType() {
-			case pb.MsgStorageAppend:
-				n.writes = append(n.writes, write{m, rd.MustSync || m.GetSnapshot().GetMetadata().GetIndex() > 0})
-			case pb.MsgStorageApply:
-				n.toDo = append(n.toDo, m.GetEntries()...)
+			switch kindOf(m) {
+			case kindStorageAppend:
+				n.begin(m, rd.MustSync)
+			case kindStorageApply:
+				n.toDo = append(n.toDo, fromWire(m).entries...)
 			default:
-				fmt.Fprintln(out, "m", messageText(m))
+				fmt.Fprintln(out, "m", messageText(fromWire(m)))
 			}
 		}
 		for _, rs := range rd.ReadStates {
 			fmt.Fprintf(out, "r %d %x\n", rs.Index, rs.RequestCtx)
 		}
 		n.light()
+	}
+}
+
+// begin puts an append request on its way. The own pre-vote does not wait for it: nothing is promised by it.
+func (n *node) begin(m wire, mustSync bool) {
+	own, rest := splitResponses(m, func(kind, to uint64) bool { return kind == kindPreVoteResponse && to == n.id })
+	n.writes = append(n.writes, write{rest, mustSync || hasSnapshot(rest)})
+	for _, response := range own {
+		n.rn.Step(response)
 	}
 }
 
@@ -92,16 +113,16 @@ func (n *node) light() {
 func (n *node) finish() {
 	m := n.writes[0].message
 	n.writes = n.writes[1:]
-	n.store.write(m)
+	n.store.write(fromWire(m))
 	// What a snapshot holds need not be applied any more.
-	for len(n.toDo) > 0 && n.toDo[0].GetIndex() <= n.store.applied {
+	for len(n.toDo) > 0 && n.toDo[0].index <= n.store.applied {
 		n.toDo = n.toDo[1:]
 	}
-	for _, response := range m.GetResponses() {
-		if response.GetTo() == n.id {
+	for _, response := range responsesOf(m) {
+		if told := fromWire(response); told.to == n.id {
 			n.rn.Step(response)
 		} else {
-			fmt.Fprintln(out, "d", messageText(response))
+			fmt.Fprintln(out, "d", messageText(told))
 		}
 	}
 }
@@ -109,20 +130,19 @@ func (n *node) finish() {
 func (n *node) apply(target uint64) {
 	e := n.toDo[0]
 	n.toDo = n.toDo[1:]
-	if e.GetType() == pb.EntryConfChange {
-		kind := pb.ConfChangeType(e.GetData()[1])
-		n.store.conf = n.rn.ApplyConfChange(&pb.ConfChange{Type: kind.Enum(), NodeId: new(target)})
+	if e.kind == 1 {
+		n.store.members = applyChange(n.rn, uint64(e.data[1]), target)
+		n.rn.OracleMembersChanged()
 	}
-	n.store.applied = e.GetIndex()
-	n.rn.Step(&pb.Message{
-		Type: pb.MsgStorageApplyResp.Enum(), To: new(n.id), From: new(raft.LocalApplyThread), Entries: []*pb.Entry{e},
-	})
+	n.store.applied = e.index
+	n.rn.Step(toWire(message{kind: kindStorageApplied, to: n.id, from: raft.LocalApplyThread, entries: []entry{e}}))
 }
 
 func (n *node) state() {
 	s := n.rn.Status()
+	term, vote, commit := hardState(s.BasicStatus)
 	handed := s.Applied + uint64(len(n.toDo))
-	fmt.Fprintf(out, "s %d %d %d %d %d %d %d %d %s|%s %d\n", s.RaftState, s.GetTerm(), s.GetVote(), s.Lead, s.GetCommit(),
+	fmt.Fprintf(out, "s %d %d %d %d %d %d %d %d %s|%s %d\n", s.RaftState, term, vote, s.Lead, commit,
 		s.Applied, n.rn.OracleLast(), s.LeadTransferee, ids(s.Config.Voters[0].Slice()), learners(s.Config), handed)
 	for id := uint64(1); id < 20; id++ {
 		if p, ok := s.Progress[id]; ok && id != n.id {
@@ -149,6 +169,7 @@ func command(f []string) {
 		return
 	}
 	n := nodes[number(f[1])]
+	pending := n.rn.OraclePending()
 	var err error
 	switch f[0] {
 	case "tick":
@@ -157,9 +178,9 @@ func command(f []string) {
 	case "campaign":
 		err = n.rn.Campaign()
 	case "step":
-		err = n.rn.Step(parseMessage(f[2:]))
+		err = n.rn.Step(toWire(parseMessage(f[2:])))
 	case "propose":
-		err = n.rn.Step(&pb.Message{Type: pb.MsgProp.Enum(), From: new(n.id), Entries: parseEntries(f[2])})
+		err = n.rn.Step(toWire(message{kind: kindPropose, from: n.id, entries: parseEntries(f[2])}))
 	case "read":
 		context, _ := hex.DecodeString(f[2])
 		n.rn.ReadIndex(context)
@@ -185,9 +206,11 @@ func command(f []string) {
 	}
 	if err == raft.ErrProposalDropped {
 		fmt.Fprintln(out, "dropped")
+		n.rn.OracleForgetDropped(pending)
 	}
 	n.rn.OracleForgetReads()
 	n.poll()
+	n.rn.OracleCountUncommitted()
 	n.state()
 }
 

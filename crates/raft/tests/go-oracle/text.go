@@ -5,8 +5,27 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+)
 
-	pb "go.etcd.io/raft/v3/raftpb"
+// What raftpb says, without its types.
+type (
+	entry struct {
+		kind, term, index uint64
+		data              []byte
+	}
+	members  struct{ voters, learners []uint64 }
+	snapshot struct {
+		index, term uint64
+		members     members
+	}
+	message struct {
+		kind, from, to, term, logTerm, index, commit uint64
+		reject                                       bool
+		hint                                         uint64
+		context                                      []byte
+		snap                                         *snapshot
+		entries                                      []entry
+	}
 )
 
 func number(text string) uint64 {
@@ -20,7 +39,7 @@ func number(text string) uint64 {
 func ids(list []uint64) string {
 	var parts []string
 	for _, id := range list {
-		parts = append(parts, fmt.Sprint(id))
+		parts = append(parts, strconv.FormatUint(id, 10))
 	}
 	return strings.Join(parts, "+")
 }
@@ -35,81 +54,61 @@ func parseIDs(text string) (list []uint64) {
 }
 
 // kind:term:index:hex, joined by commas; "-" for none.
-func entriesText(ents []*pb.Entry) string {
-	if len(ents) == 0 {
+func entriesText(entries []entry) string {
+	if len(entries) == 0 {
 		return "-"
 	}
 	var parts []string
-	for _, e := range ents {
-		parts = append(parts, fmt.Sprintf("%d:%d:%d:%x", e.GetType(), e.GetTerm(), e.GetIndex(), e.GetData()))
+	for _, e := range entries {
+		parts = append(parts, fmt.Sprintf("%d:%d:%d:%x", e.kind, e.term, e.index, e.data))
 	}
 	return strings.Join(parts, ",")
 }
 
-func parseEntries(text string) (ents []*pb.Entry) {
+func parseEntries(text string) (entries []entry) {
 	if text == "-" {
 		return nil
 	}
 	for _, part := range strings.Split(text, ",") {
 		f := strings.Split(part, ":")
-		e := &pb.Entry{}
-		if f[0] != "0" {
-			e.Type = pb.EntryType(number(f[0])).Enum()
-		}
-		if n := number(f[1]); n > 0 {
-			e.Term = new(n)
-		}
-		if n := number(f[2]); n > 0 {
-			e.Index = new(n)
-		}
-		if data, err := hex.DecodeString(f[3]); err != nil {
+		data, err := hex.DecodeString(f[3])
+		if err != nil {
 			panic(err)
-		} else if len(data) > 0 {
-			e.Data = data
 		}
-		ents = append(ents, e)
+		entries = append(entries, entry{number(f[0]), number(f[1]), number(f[2]), data})
 	}
-	return ents
+	return entries
 }
 
 // type from to term logterm index commit reject hint context snapshot entries
-func messageText(m *pb.Message) string {
+func messageText(m message) string {
 	snap := "-"
-	if s := m.GetSnapshot(); s != nil && s.GetMetadata().GetIndex() > 0 {
-		meta := s.GetMetadata()
-		conf := meta.GetConfState()
-		snap = fmt.Sprintf("%d:%d:%s:%s", meta.GetIndex(), meta.GetTerm(), ids(conf.GetVoters()), ids(conf.GetLearners()))
+	if s := m.snap; s != nil {
+		snap = fmt.Sprintf("%d:%d:%s:%s", s.index, s.term, ids(s.members.voters), ids(s.members.learners))
 	}
 	reject := 0
-	if m.GetReject() {
+	if m.reject {
 		reject = 1
 	}
 	context := "-"
-	if len(m.GetContext()) > 0 {
-		context = hex.EncodeToString(m.GetContext())
+	if len(m.context) > 0 {
+		context = hex.EncodeToString(m.context)
 	}
-	return fmt.Sprintf("%d %d %d %d %d %d %d %d %d %s %s %s", m.GetType(), m.GetFrom(), m.GetTo(), m.GetTerm(),
-		m.GetLogTerm(), m.GetIndex(), m.GetCommit(), reject, m.GetRejectHint(), context, snap, entriesText(m.GetEntries()))
+	return fmt.Sprintf("%d %d %d %d %d %d %d %d %d %s %s %s", m.kind, m.from, m.to, m.term, m.logTerm, m.index, m.commit,
+		reject, m.hint, context, snap, entriesText(m.entries))
 }
 
-func parseMessage(f []string) *pb.Message {
-	m := &pb.Message{
-		Type: pb.MessageType(number(f[0])).Enum(), From: new(number(f[1])), To: new(number(f[2])),
-		LogTerm: new(number(f[4])), Index: new(number(f[5])), Commit: new(number(f[6])),
-		Reject: new(f[7] == "1"), RejectHint: new(number(f[8])), Entries: parseEntries(f[11]),
-	}
-	if term := number(f[3]); term > 0 {
-		m.Term = new(term)
+func parseMessage(f []string) message {
+	m := message{
+		kind: number(f[0]), from: number(f[1]), to: number(f[2]), term: number(f[3]), logTerm: number(f[4]),
+		index: number(f[5]), commit: number(f[6]), reject: f[7] == "1", hint: number(f[8]), entries: parseEntries(f[11]),
 	}
 	if f[9] != "-" {
-		m.Context, _ = hex.DecodeString(f[9])
+		m.context, _ = hex.DecodeString(f[9])
 	}
 	if f[10] != "-" {
 		s := strings.Split(f[10], ":")
-		conf := &pb.ConfState{Voters: parseIDs(s[2]), Learners: parseIDs(s[3]), AutoLeave: new(false)}
-		m.Snapshot = &pb.Snapshot{Metadata: &pb.SnapshotMetadata{
-			Index: new(number(s[0])), Term: new(number(s[1])), ConfState: conf,
-		}}
+		m.snap = &snapshot{number(s[0]), number(s[1]), members{parseIDs(s[2]), parseIDs(s[3])}}
 	}
 	return m
 }

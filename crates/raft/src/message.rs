@@ -274,7 +274,8 @@ pub struct Message {
     pub entries: Vec<Entry>,
     /// How far the receiver may commit.
     pub commit: u64,
-    /// Only in [`MessageKind::Snapshot`].
+    /// Only in [`MessageKind::Snapshot`]. As it leaves the core it names the least place and no membership: the caller
+    /// replaces it by a state of the application at that place or a later one.
     pub snapshot: Option<Snapshot>,
     /// Whether a response says no.
     pub reject: bool,

@@ -2,8 +2,6 @@
 //!
 //! Rules: go.etcd.io/raft/v3 raft.go (maybeSendAppend, stepLeader, handleAppendEntries, handleSnapshot, restore).
 
-use bytes::Bytes;
-
 use crate::core::Raft;
 use crate::error::{Dropped, Error, Fatal};
 use crate::message::{Entry, EntryKind, Message, MessageKind, NONE, Snapshot};
@@ -150,7 +148,8 @@ impl Raft {
 
     /// Asks the caller to send a snapshot, if the member lives.
     ///
-    /// The message names the state at `applied`. The caller puts the data in, and may take a later state instead.
+    /// The message names a place only, the last that is applied. The caller puts in a state of its own choice, not older,
+    /// with its membership: the one in effect here may already be that of the next entry.
     fn send_snapshot(&mut self, place: usize) -> bool {
         if !self.peers[place].recent_active {
             return false;
@@ -159,14 +158,12 @@ impl Raft {
         let Some(term) = self.log.term(index) else {
             return false;
         };
-        let conf_state = self.conf_state();
         self.peers[place].become_snapshot(index);
         let mut message = self.message(MessageKind::Snapshot, self.peers[place].id);
         message.snapshot = Some(Snapshot {
             index,
             term,
-            conf_state,
-            data: Bytes::new(),
+            ..Snapshot::default()
         });
         self.send(message);
         true
@@ -395,8 +392,9 @@ impl Raft {
     pub fn transfer(&mut self, to: u64) {
         match self.role {
             Role::Leader => self.begin_transfer(to),
-            Role::Follower if self.leader != NONE && self.leader != to && to != NONE => {
-                // The message comes "from" who shall lead, not from who sends it.
+            Role::Follower if self.leader != NONE && to != NONE => {
+                // The message comes "from" who shall lead, not from who sends it. That may be who leads: then it is to stay,
+                // and another transfer ends.
                 let message = Message::new(MessageKind::TransferLeader, self.leader, to, self.term);
                 self.send(message);
             }

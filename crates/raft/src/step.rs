@@ -232,9 +232,8 @@ impl Raft {
             MessageKind::ReadIndexResponse if message.entries.len() != 1 => {
                 Err("a read response without context")
             }
-            MessageKind::Vote | MessageKind::PreVote if message.log_term >= message.term => {
-                Err("a candidate whose log is of the term it asks for")
-            }
+            // A candidate's log may be of the term that it asks for, or a later one: Go restarts in the term that is stored, and
+            // a crash may keep a write's entries and lose its term. It must be answered, or it would ask for ever.
             _ => Ok(()),
         }
     }

@@ -4,6 +4,8 @@
 
 mod bench;
 mod clients;
+mod mutants;
+mod oracle;
 mod peers;
 mod suites;
 mod tidy;
@@ -24,6 +26,11 @@ usage: cargo xtask <task>
                    etcd's own end-to-end suite, judging the built binary; `suites --help` lists the rest
   clients PATH...  the client libraries of Python, Node, Java and Rust, as far as their tools are installed,
                    at each of these programs
+  oracle [STEPS]   our raft core beside Go's, of etcd 3.6 and 3.7: as many random steps on each, ten million unless told
+                   (needs Go)
+  mutants PACKAGE [WORD ...]
+                   puts single faults into a copy of the package's sources (those whose name has the words): its
+                   tests must find each
   bench --against PATH_TO_ETCD [--scale F] [SCENARIO ...]
                    CPU per operation, memory and restart time, side by side with real etcd
 ";
@@ -39,6 +46,8 @@ fn main() -> ExitCode {
         Some("interop") => peers::interop(rest),
         Some("suites") => suites::run_all(rest),
         Some("clients") => clients::run_all(&rest.iter().map(PathBuf::from).collect::<Vec<_>>()),
+        Some("oracle") => oracle::run_all(rest),
+        Some("mutants") => mutants::run_all(rest),
         Some("bench") => bench::run_all(rest),
         _ => Err(USAGE.to_string()),
     };

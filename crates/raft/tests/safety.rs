@@ -275,6 +275,18 @@ impl Cluster {
                 self.history.committed.insert(index, (entry.clone(), term));
             }
         }
+        let durable = raft.durable_index();
+        if raft
+            .term_at(durable)
+            .is_some_and(|own| !node.disk.holds(durable, own))
+        {
+            self.fail(&format!(
+                "{id} takes {durable} for durable, and its disk does not hold it"
+            ));
+        }
+        if node.disk.app.index > node.disk.last() {
+            self.fail(&format!("the application's file of {id} is ahead of its log"));
+        }
         if status.soft_state.role != Role::Leader {
             return;
         }
@@ -462,7 +474,18 @@ impl Cluster {
             }
             790..=859 => self.propose(id),
             860..=879 => self.propose_change(id),
-            880..=909 => self.read(id),
+            880..=909 => {
+                // Whoever believes that it leads is where a read could go wrong.
+                let leads = |node: &&Node| node.raft.is_some() && node.soft_state.role == Role::Leader;
+                let leaders: Vec<u64> = self.nodes.values().filter(leads).map(Node::id).collect();
+                if self.rng.bool() && !leaders.is_empty() {
+                    let leader = leaders[self.rng.usize(..leaders.len())];
+                    self.read(leader);
+                    self.poll(leader);
+                } else {
+                    self.read(id);
+                }
+            }
             910..=919 => {
                 let to = self.rng.u64(1..self.next_id);
                 self.nodes.get_mut(&id).unwrap().raft().transfer(to);
@@ -490,8 +513,8 @@ impl Cluster {
                     self.cut.insert((to, from));
                 }
             }
-            985..=988 => self.cut.clear(),
-            989 => self.split(),
+            985..=987 => self.cut.clear(),
+            988..=989 => self.split(),
             990..=992 => self.nodes.get_mut(&id).unwrap().raft().campaign(),
             993..=996 => self.report(),
             _ => self.stop_removed(),

@@ -1,0 +1,33 @@
+//! The long form of the comparison of our raft core with Go's (crates/raft/tests/oracle.rs). Its short form is a test.
+
+use std::process::Command;
+
+use crate::{root, run};
+
+const STEPS: u64 = 10_000_000;
+/// Steps of one cluster; then another begins, with other settings.
+const STEPS_A_SEED: u64 = 10_000;
+
+/// Runs so many steps with each version of the module.
+pub fn run_all(args: &[String]) -> Result<(), String> {
+    let steps = match args {
+        [] => STEPS,
+        [steps] => steps
+            .parse()
+            .map_err(|_| format!("oracle: {steps:?} is no number"))?,
+        _ => return Err("oracle takes one number of steps".to_owned()),
+    };
+    run(Command::new("cargo")
+        .args([
+            "test",
+            "--package",
+            "raft",
+            "--test",
+            "oracle",
+            "--",
+            "--nocapture",
+        ])
+        .env("ORACLE_SEEDS", steps.div_ceil(STEPS_A_SEED).to_string())
+        .env("ORACLE_STEPS", STEPS_A_SEED.to_string())
+        .current_dir(root()))
+}

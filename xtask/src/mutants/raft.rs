@@ -5,6 +5,7 @@ use super::Mutant;
 /// None of them needs Go.
 pub const TESTS: &[&str] = &[
     "--lib",
+    "--test=garbage",
     "--test=one_voter",
     "--test=safety",
     "--test=slow_disk",

@@ -14,6 +14,15 @@ pub struct InitialMember {
     pub peer_urls: Vec<String>,
 }
 
+/// What a running cluster says of itself to one who joins it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// Its ID.
+    pub cluster_id: u64,
+    /// Its members, the new one among them.
+    pub members: Vec<state::Member>,
+}
+
 /// `--auto-compaction-mode` and `--auto-compaction-retention`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AutoCompaction {
@@ -75,6 +84,12 @@ pub struct Config {
     pub request_bytes_max: usize,
     /// `--max-txn-ops`.
     pub txn_ops_max: usize,
+    /// Whether there is a transport between members. Without one, directories and settings of clusters
+    /// of several are refused.
+    pub has_peers: bool,
+    /// `--initial-cluster-state=existing`: what the running cluster said of itself. Only looked at
+    /// where there is no log.
+    pub join: Option<Join>,
     /// `--strict-reconfig-check`.
     pub strict_reconfig_check: bool,
     /// `--max-learners`.
@@ -169,6 +184,8 @@ impl Default for Config {
             backend_batch_limit: 10_000,
             request_bytes_max: 1_572_864,
             txn_ops_max: 128,
+            has_peers: false,
+            join: None,
             strict_reconfig_check: true,
             learners_max: 1,
             compaction_batch_limit: 1_000,

@@ -16,6 +16,7 @@ use crate::apply::{CommittedBatch, Role};
 use crate::frontend::{AskDecide, Tell};
 use crate::log::{Level, LogLine};
 use crate::message::{FullDisk, SaveBatch, ToApply, ToDecide, ToFront, ToPersist};
+use crate::peer;
 use crate::router::Router;
 use crate::shared::Shared;
 
@@ -72,6 +73,11 @@ struct Waiting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stopping {
     No,
+    /// No proposals are taken; another voter is asked to lead, until this moment at the latest.
+    HandingOver {
+        until: Instant,
+        asked: bool,
+    },
     /// No proposals are taken; entries on their way to the disk are awaited.
     Draining,
     /// Apply has its last entry.
@@ -97,11 +103,15 @@ pub(crate) struct Unsaved {
     pub(crate) write: Option<u64>,
     pub(crate) hard_state: Option<wal::HardState>,
     pub(crate) entries: Vec<wal::Entry>,
+    /// The leader's state, of which file and mark are saved before the entries.
+    pub(crate) snapshot: Option<Box<raft::Snapshot>>,
+    /// What may leave when this and all before it is durable.
+    pub(crate) messages: Vec<raft::Message>,
 }
 
 impl Unsaved {
     pub(crate) fn is_urgent(&self) -> bool {
-        self.write.is_some()
+        self.write.is_some() || !self.messages.is_empty()
     }
 }
 
@@ -139,6 +149,7 @@ impl Decide {
         }
         self.propose(&mut proposals, now, router);
         self.campaign();
+        self.hand_over(now, router);
         self.pump(now, router);
         self.compact();
         self.finish_stop(router);
@@ -155,24 +166,50 @@ impl Decide {
                 self.raft.tick();
                 self.expire(now, router);
             }
-            ToDecide::Persisted(Persisted { write }) => self.raft.persisted(write),
+            ToDecide::Persisted(Persisted { write }) => {
+                self.raft.persisted(write);
+                if self.shared.set_durable(self.raft.durable_index()) {
+                    router.to_apply(ToApply::Durable);
+                }
+            }
             ToDecide::Applied { index } => self.raft.applied(index),
             ToDecide::ConfApplied(ConfApplied { change }) => {
                 if let Err(fatal) = self.raft.apply_conf_change(change) {
                     self.shared.fail(router, "raft", fatal.to_string());
                 }
             }
+            ToDecide::Peer(message) => self.take_message(*message, router),
+            ToDecide::Unreachable { id } => self.raft.report_unreachable(id),
+            ToDecide::SnapshotSent { id, arrived } => self.raft.report_snapshot(id, arrived),
+            ToDecide::Installed { index } => self.raft.snapshot_installed(index),
             ToDecide::DiskFull(FullDisk::Log, full) => self.log_full = full,
             ToDecide::DiskFull(FullDisk::DataFile, full) => self.file_full = full,
             ToDecide::Overloaded(overloaded) => self.overloaded = overloaded,
             ToDecide::Stop => {
                 if self.stopping == Stopping::No {
-                    self.stopping = Stopping::Draining;
+                    let until = now + self.request_timeout;
+                    self.stopping = Stopping::HandingOver { until, asked: false };
                     for waiting in std::mem::take(&mut self.waiting) {
                         self.refuse(waiting.proposal.id, error::STOPPED, router);
                     }
                 }
             }
+        }
+    }
+
+    /// A message of another member. What makes no sense changed nothing; what shows that the cluster
+    /// itself is broken ends the member.
+    fn take_message(&mut self, message: raft::Message, router: &dyn Router) {
+        let from = message.from;
+        match self.raft.step(message) {
+            Ok(()) => {}
+            Err(error) if error.is_fatal() => self.shared.fail(router, "raft", error.to_string()),
+            Err(raft::Error::PeerMisbehaved { .. }) => router.log(
+                LogLine::warn("dropped a message that makes no sense")
+                    .with("remote-peer-id", format!("{from:x}")),
+            ),
+            // Usual around elections and removals: the sender asks again, or gives up.
+            Err(_) => {}
         }
     }
 
@@ -363,11 +400,20 @@ impl Decide {
         if let Some(soft_state) = output.soft_state {
             self.announce(soft_state, router);
         }
-        if output.write.is_some() || output.hard_state.is_some() {
+        let mut waiting = Vec::new();
+        for raft::Outgoing { message, after } in output.messages {
+            match after {
+                0 => peer::send(message, router),
+                _ => waiting.push(message),
+            }
+        }
+        if output.write.is_some() || output.hard_state.is_some() || !waiting.is_empty() {
             let unsaved = Unsaved {
                 write: output.write,
                 hard_state: output.hard_state.map(hard_state_of),
                 entries: output.entries.into_iter().map(wal_entry_of).collect(),
+                snapshot: output.snapshot.map(Box::new),
+                messages: waiting,
             };
             router.to_persist(ToPersist::Save(SaveBatch { output: unsaved }));
         }
@@ -426,11 +472,45 @@ impl Decide {
         }
     }
 
-    /// Ends the stream of entries to Apply when nothing is on its way to the disk any more.
+    /// Ends the stream of entries to Apply when nothing is on its way to the disk any more. In a
+    /// larger cluster that may never be so, and what is missing here is with the others.
     fn finish_stop(&mut self, router: &dyn Router) {
-        if self.stopping == Stopping::Draining && self.raft.commit_index() == self.raft.last_index() {
+        if self.stopping != Stopping::Draining {
+            return;
+        }
+        let alone = self.raft.conf_state().voters == [self.raft.id()];
+        if !alone || self.raft.commit_index() == self.raft.last_index() {
             self.stopping = Stopping::Done;
             router.to_apply(ToApply::Stop);
+        }
+    }
+
+    /// Hands leadership on before the stop, if there is somebody to take it (etcd: server.go,
+    /// TryTransferLeadershipOnShutdown). Whether the wait for that has ended.
+    fn hand_over(&mut self, now: Instant, router: &dyn Router) {
+        let Stopping::HandingOver { until, asked } = self.stopping else {
+            return;
+        };
+        let status = self.raft.status();
+        let heir = status
+            .peers
+            .iter()
+            .filter(|peer| peer.id != status.id && !peer.learner && peer.recent_active)
+            .max_by_key(|peer| peer.matched);
+        match heir {
+            Some(heir) if status.soft_state.role == raft::Role::Leader && now < until => {
+                if !asked {
+                    router.log(
+                        LogLine::info("leadership transfer starting")
+                            .with("local-member-id", format!("{:x}", status.id))
+                            .with("transferee-member-id", format!("{:x}", heir.id)),
+                    );
+                    let to = heir.id;
+                    self.raft.transfer(to);
+                    self.stopping = Stopping::HandingOver { until, asked: true };
+                }
+            }
+            _ => self.stopping = Stopping::Draining,
         }
     }
 }

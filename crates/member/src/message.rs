@@ -7,6 +7,7 @@
 //!                                                                 Committer ◀─Commit─┘
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::version::Version;
@@ -39,6 +40,25 @@ pub enum ToDecide {
     /// Whether more is applied than the data file can take for now: proposals are refused while it
     /// is so, since what is not in the file is in memory.
     Overloaded(bool),
+    /// A message of another member. A snapshot's data file has been accepted before.
+    Peer(Box<raft::Message>),
+    /// A message to a member was dropped, or its connection broke.
+    Unreachable {
+        /// The member.
+        id: u64,
+    },
+    /// What became of a snapshot.
+    SnapshotSent {
+        /// To whom it went.
+        id: u64,
+        /// Whether all of it arrived.
+        arrived: bool,
+    },
+    /// The state that the leader sent is in place.
+    Installed {
+        /// Its index.
+        index: u64,
+    },
     /// Begin the orderly stop: take no more proposals, apply what is committed, write everything.
     Stop,
 }
@@ -58,6 +78,11 @@ pub enum ToPersist {
     Save(SaveBatch),
     /// A snapshot file, its mark in the log, then release and removal of what is older.
     Snapshot(SnapshotFile),
+    /// The leader's state is in place: what is older may go.
+    Installed {
+        /// Its index.
+        index: u64,
+    },
     /// A segment was preallocated.
     Spare(SpareMade),
     /// The last message: writes what is pending and ends in [`crate::Router::stopped`].
@@ -112,6 +137,14 @@ pub enum ToApply {
         /// Whether it is there.
         saved: bool,
     },
+    /// Raft wants a member to get the state instead of entries: the message to fill.
+    SendSnapshot(Box<raft::Message>),
+    /// The leader's state, whose mark is durable, takes the place of this member's.
+    Install(Box<raft::Snapshot>),
+    /// Which versions other members run, as they said when they were asked; all that answered.
+    PeerVersions(BTreeMap<u64, Version>),
+    /// The member's own log is durable as far as was asked (`Shared::ask_durable`).
+    Durable,
     /// Begin the orderly stop; no `Committed` comes after it.
     Stop,
 }
@@ -132,6 +165,12 @@ pub enum ToFront {
         view: Arc<View>,
         /// What watchers see; `None` if no key changed.
         events: Option<Arc<EventBatch>>,
+    },
+    /// The whole state was replaced by the leader's: watchers that have not seen all of it read it
+    /// from the store. The front calls `Frontend::replaced`.
+    Replaced {
+        /// The new state.
+        view: Arc<View>,
     },
     /// Answers and changes, in order.
     Tell(Vec<Tell>),

@@ -13,6 +13,7 @@ use wal::{Mark, SpareJob, Wal, snapfile};
 use crate::decide::{Persisted, Unsaved};
 use crate::log::{Level, LogLine};
 use crate::message::{FullDisk, SnapshotFile, ToApply, ToDecide, ToPersist};
+use crate::peer;
 use crate::router::{Job, JobKind, Router};
 use crate::shared::Shared;
 
@@ -40,6 +41,10 @@ pub struct Persist {
     spare_at: Instant,
     /// The number of the last write that was appended and waits for the sync.
     unsynced: Option<u64>,
+    /// What leaves after the sync.
+    messages: Vec<raft::Message>,
+    /// The state that is installed after the sync.
+    snapshot: Option<Box<raft::Snapshot>>,
 }
 
 impl Persist {
@@ -60,6 +65,8 @@ impl Persist {
             spare_out: false,
             spare_at: Instant::default(),
             unsynced: None,
+            messages: Vec::new(),
+            snapshot: None,
         }
     }
 
@@ -76,6 +83,7 @@ impl Persist {
                     self.sync(router);
                     self.save_snapshot(&file, router);
                 }
+                ToPersist::Installed { index } => self.release(index, router),
                 ToPersist::Spare(done) => self.take_spare(done, now, router),
                 ToPersist::Stop => {
                     self.sync(router);
@@ -112,11 +120,22 @@ impl Persist {
     }
 
     /// Appends a batch; gives it back if the disk is full.
-    fn append(&mut self, batch: Unsaved, router: &dyn Router) -> Result<(), Unsaved> {
+    fn append(&mut self, mut batch: Unsaved, router: &dyn Router) -> Result<(), Unsaved> {
+        if let Some(snapshot) = &batch.snapshot {
+            match self.save_received(snapshot) {
+                Ok(()) => self.snapshot = batch.snapshot.take(),
+                Err(error) if error.is_no_space() => return Err(batch),
+                Err(error) => {
+                    self.fail(&error, router);
+                    return Ok(());
+                }
+            }
+        }
         let Some(wal) = &mut self.wal else { return Ok(()) };
         match wal.append(batch.hard_state.as_ref(), &batch.entries) {
             Ok(_) => {
                 self.unsynced = batch.write.or(self.unsynced);
+                self.messages.append(&mut batch.messages);
                 Ok(())
             }
             Err(error) if error.is_no_space() => Err(batch),
@@ -142,14 +161,49 @@ impl Persist {
 
     /// Makes durable what was appended, and only then says so.
     fn sync(&mut self, router: &dyn Router) {
-        let Some(write) = self.unsynced.take() else {
-            return;
-        };
-        let Some(wal) = &mut self.wal else { return };
-        match wal.sync() {
-            Ok(()) => router.to_decide(ToDecide::Persisted(Persisted { write })),
-            Err(error) => self.fail(&error, router),
+        if let (Some(write), Some(wal)) = (self.unsynced.take(), &mut self.wal) {
+            if let Err(error) = wal.sync() {
+                return self.fail(&error, router);
+            }
+            // The others first: they wait for this member's word, and it waits for theirs.
+            self.send(router);
+            router.to_decide(ToDecide::Persisted(Persisted { write }));
+        } else {
+            self.send(router);
         }
+        if let Some(snapshot) = self.snapshot.take() {
+            router.to_apply(ToApply::Install(snapshot));
+        }
+    }
+
+    fn send(&mut self, router: &dyn Router) {
+        for message in self.messages.drain(..) {
+            peer::send(message, router);
+        }
+    }
+
+    /// The leader's state: its file and mark, before any entry that follows it. The data file itself
+    /// is there already, under its own name, so that a start from this mark finds it.
+    fn save_received(&mut self, snapshot: &raft::Snapshot) -> Result<(), wal::Error> {
+        let Some(wal) = &mut self.wal else { return Ok(()) };
+        let conf_state = api::raftpb::ConfState {
+            voters: snapshot.conf_state.voters.clone(),
+            learners: snapshot.conf_state.learners.clone(),
+            auto_leave: Some(false),
+            ..api::raftpb::ConfState::default()
+        };
+        let file = snapfile::Snapshot {
+            index: snapshot.index,
+            term: snapshot.term,
+            conf_state: conf_state.clone(),
+            data: snapshot.data.clone(),
+        };
+        snapfile::write(&*self.disk, &self.snap_dir, &file)?;
+        wal.save_mark(&Mark {
+            index: snapshot.index,
+            term: snapshot.term,
+            conf_state: Some(conf_state),
+        })
     }
 
     /// Begins a new segment when this one is full, and has the one after it made in good time.
@@ -234,6 +288,15 @@ impl Persist {
         Ok(())
     }
 
+    /// Nothing older than the state that was installed is needed any more.
+    fn release(&mut self, index: u64, router: &dyn Router) {
+        let Some(wal) = &mut self.wal else { return };
+        wal.release_to(index);
+        if let Err(error) = snapfile::release_db(&*self.disk, &self.snap_dir, index) {
+            router.log(LogLine::warn("failed to remove files").with("error", error.to_string()));
+        }
+    }
+
     fn stop(&mut self, router: &dyn Router) {
         let Some(wal) = self.wal.take() else { return };
         match wal.close() {
@@ -247,6 +310,8 @@ impl Persist {
         self.refused.clear();
         self.retry_at = None;
         self.unsynced = None;
+        self.messages.clear();
+        self.snapshot = None;
         router.log(LogLine::new(Level::Error, "failed to write the log").with("error", error.to_string()));
         self.shared
             .fail(router, &self.wal_dir.display().to_string(), error.to_string());

@@ -3,6 +3,7 @@
 use crate::error::Fatal;
 use crate::log::Log;
 use crate::message::{ToApply, ToCommitter, ToDecide, ToFront, ToPersist};
+use crate::peer::ToPeer;
 
 /// Takes the messages of all stages to their queues. A driver implements it with threads, a
 /// simulator with turns. No method waits, and none may call a stage while the caller is inside one:
@@ -18,6 +19,8 @@ pub trait Router: Log {
     fn to_committer(&self, message: ToCommitter);
     /// To a front thread, counted from 0.
     fn to_front(&self, front: usize, message: ToFront);
+    /// To another member. Never waits: what cannot be queued is dropped, and reported.
+    fn to_peer(&self, message: ToPeer);
     /// To the pool of those that may take long.
     fn job(&self, job: Job);
     /// The member broke and has already stopped acknowledging: end the process with a failure.
@@ -39,6 +42,8 @@ pub enum JobKind {
     SnapshotStream,
     /// A copy of the data file.
     Defragment,
+    /// The reading of a data file that takes the place of this member's.
+    Install,
     /// The preallocation of a log segment.
     Spare,
     /// The removal of files that are no longer needed.

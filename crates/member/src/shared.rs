@@ -95,6 +95,8 @@ pub struct Shared {
     start_unix_ms: u64,
     facts: ArcSwap<Facts>,
     applied: AtomicU64,
+    durable: AtomicU64,
+    durable_wanted: AtomicU64,
     ready: AtomicBool,
     wants_views: Vec<AtomicBool>,
 }
@@ -115,6 +117,8 @@ impl Shared {
             start_unix_ms,
             facts: ArcSwap::from_pointee(Facts::default()),
             applied: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
+            durable_wanted: AtomicU64::new(0),
             ready: AtomicBool::new(false),
             wants_views: (0..fronts).map(|_| AtomicBool::new(false)).collect(),
         }
@@ -130,6 +134,24 @@ impl Shared {
     pub fn front_of(&self, id: u64) -> Option<usize> {
         let slot = RequestIds::slot_of(id, self.slots());
         (self.is_local(id) && slot < self.fronts).then_some(slot)
+    }
+
+    /// The member's own log is durable up to `index`. Whether somebody waits for that.
+    pub(crate) fn set_durable(&self, index: u64) -> bool {
+        self.durable.store(index, Ordering::SeqCst);
+        let wanted = self.durable_wanted.load(Ordering::SeqCst);
+        wanted != 0 && wanted <= index
+    }
+
+    /// Whether the member's own log is durable up to `index`. If not, [`crate::ToApply::Durable`]
+    /// comes when it is. In a cluster entries may be committed by others' disks first.
+    pub(crate) fn ask_durable(&self, index: u64) -> bool {
+        self.durable_wanted.store(index, Ordering::SeqCst);
+        let is_durable = self.durable.load(Ordering::SeqCst) >= index;
+        if is_durable {
+            self.durable_wanted.store(0, Ordering::SeqCst);
+        }
+        is_durable
     }
 
     /// Whether this process made `id`, so that somebody may wait for it.

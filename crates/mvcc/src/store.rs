@@ -92,6 +92,34 @@ impl Store {
     /// Opens the store of a data file, making buckets that are missing (with the first commit), and reads
     /// the index. A compaction that was scheduled and not finished is taken up again.
     pub fn open(db: bbolt::Db, options: StoreOptions) -> Result<(Store, ViewSource), Error> {
+        let mut store = Store::build(db, options, None)?;
+        if store.resume_compaction()? {
+            store.publish();
+        }
+        let source = store.source.clone();
+        Ok((store, source))
+    }
+
+    /// Opens the store of a data file that takes the place of another: its first publication goes to the readers
+    /// of `source`, who see the old store until then.
+    pub fn succeed(db: bbolt::Db, options: StoreOptions, source: &ViewSource) -> Result<Store, Error> {
+        let mut store = Store::build(db, options, Some(source))?;
+        store.resume_compaction()?;
+        Ok(store)
+    }
+
+    /// Takes up again a compaction that was scheduled and not finished.
+    fn resume_compaction(&mut self) -> Result<bool, Error> {
+        let scheduled = self
+            .durable_schedule
+            .filter(|&scheduled| scheduled > self.compact_revision);
+        if let Some(scheduled) = scheduled {
+            self.schedule_compaction(scheduled)?;
+        }
+        Ok(scheduled.is_some())
+    }
+
+    fn build(db: bbolt::Db, options: StoreOptions, source: Option<&ViewSource>) -> Result<Store, Error> {
         let snapshot = db.snapshot();
         let restored = restore(&snapshot)?;
         let backend = Backend::new(snapshot.clone())?;
@@ -118,10 +146,10 @@ impl Store {
             recent: recent.reader().clone(),
             committed_revision: revision,
         };
-        let source = ViewSource::new(Arc::new(view));
-        let mut store = Store {
+        let source = source.map_or_else(|| ViewSource::new(Arc::new(view)), ViewSource::clone);
+        Ok(Store {
             db,
-            source: source.clone(),
+            source,
             index,
             recent,
             backend,
@@ -141,15 +169,7 @@ impl Store {
             extra,
             attached,
             options,
-        };
-        if let Some(scheduled) = compactions
-            .scheduled
-            .filter(|&scheduled| scheduled > compact_revision)
-        {
-            store.schedule_compaction(scheduled)?;
-            store.publish();
-        }
-        Ok((store, source))
+        })
     }
 
     /// Main revision of the last change; 1 in an empty store.

@@ -31,6 +31,10 @@ impl Compaction {
         self.next
     }
 
+    pub(super) fn is_scanning(&self) -> bool {
+        self.scanning
+    }
+
     pub(super) fn scheduled(&mut self, _revision: i64, now: Instant) {
         self.next = Some(now);
         self.started = now;

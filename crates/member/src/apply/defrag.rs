@@ -21,6 +21,12 @@ pub(super) struct Defrag {
     copying: bool,
 }
 
+impl Defrag {
+    pub(super) fn is_copying(&self) -> bool {
+        self.copying
+    }
+}
+
 /// Why there is no new file.
 pub(crate) enum Failure {
     /// The old file is as it was.
@@ -70,7 +76,8 @@ impl Apply {
         router: &dyn Router,
     ) -> Result<(), Broken> {
         self.defrag.copying = false;
-        self.file.freeze(false);
+        self.file
+            .freeze(!matches!(self.installing, super::Installing::No));
         let before = self.machine.store().db();
         let (size, size_in_use) = (before.size(), before.size_in_use());
         match result {

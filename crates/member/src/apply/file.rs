@@ -7,6 +7,7 @@ use api::error;
 use bytes::Bytes;
 use state::Hold;
 
+use super::install::Packing;
 use super::{Apply, Broken};
 use crate::config::Config;
 use crate::frontend::Tell;
@@ -35,8 +36,11 @@ pub(super) struct DataFile {
     waiting: Vec<Waiting>,
     /// Who waits for the commit that is out.
     on_the_way: Vec<Waiting>,
-    /// Whether nothing is to be committed: a copy of the file is being made.
+    /// Whether nothing is to be committed: a copy of the file is being made, or another takes its
+    /// place.
     frozen: bool,
+    /// A commit that waits until the member's own log holds all that is in it, up to this index.
+    gated: Option<(u64, mvcc::CommitJob)>,
     /// Whether the last commit found the disk full.
     full: bool,
     /// Whether proposals are refused because too much waits.
@@ -65,6 +69,8 @@ pub(super) enum Waiting {
     Compacted(i64),
     /// A defragmentation copies what is in the file.
     Defragment,
+    /// Another member is to get the whole state.
+    Send(Box<Packing>),
     /// The orderly stop.
     Stop,
 }
@@ -86,6 +92,7 @@ impl DataFile {
             waiting: Vec::new(),
             on_the_way: Vec::new(),
             frozen: false,
+            gated: None,
             full: false,
             overloaded: false,
             snapshot_index,
@@ -113,6 +120,14 @@ impl DataFile {
 
     pub(super) fn freeze(&mut self, frozen: bool) {
         self.frozen = frozen;
+    }
+
+    /// Another file has taken the place of this one; it is as new as the snapshot of `index`.
+    pub(super) fn replaced(&mut self, index: u64) {
+        self.frozen = false;
+        self.due = None;
+        self.snapshot_index = index;
+        self.snapshot = Snapshotting::Idle;
     }
 
     /// Asks for the last commit, and the snapshot file that lets every line start here.
@@ -171,11 +186,40 @@ impl Apply {
             file.snapshot = Snapshotting::Idle;
         }
         file.on_the_way.append(&mut file.waiting);
+        self.fill_parcels((applied, term));
         match self.machine.store().take_commit(force) {
-            Some(job) => router.to_committer(ToCommitter::Commit(job)),
+            Some(job) => {
+                self.file.gated = Some((applied, job));
+                self.commit_gated(router);
+            }
             None => self.file_is_up_to_date(now, router),
         }
         Ok(())
+    }
+
+    /// Sends the commit that was taken on when the log holds all of it: a data file ahead of its own
+    /// log would be of no use to a member that lost the entries.
+    pub(super) fn commit_gated(&mut self, router: &dyn Router) {
+        let Some((index, _)) = self.file.gated else { return };
+        if self.shared.ask_durable(index)
+            && let Some((_, job)) = self.file.gated.take()
+        {
+            router.to_committer(ToCommitter::Commit(job));
+        }
+    }
+
+    fn fill_parcels(&mut self, at: (u64, u64)) {
+        let membership = self.machine.membership().clone();
+        let mut content = None;
+        for waiting in &mut self.file.on_the_way {
+            if let Waiting::Send(packing) = waiting {
+                let (conf_state, data) = content.get_or_insert_with(|| {
+                    let data = Bytes::from(state::v2store::document(&membership));
+                    (membership.conf_state(), data)
+                });
+                packing.fill(at, conf_state, data);
+            }
+        }
     }
 
     pub(super) fn file_committed(
@@ -227,6 +271,10 @@ impl Apply {
                 }
                 Waiting::Defragment => self.defragment_failed(error::NO_SPACE),
                 Waiting::Compacted(_) => self.file.waiting.push(waiting),
+                Waiting::Send(packing) => router.to_decide(ToDecide::SnapshotSent {
+                    id: packing.to(),
+                    arrived: false,
+                }),
                 // The log has everything; the next start finds it there.
                 Waiting::Stop => self.finish_stop(router),
             }
@@ -258,6 +306,7 @@ impl Apply {
                     self.release_held(ended, now, router);
                 }
                 Waiting::Defragment => self.start_copy(router),
+                Waiting::Send(packing) => self.packed(*packing, router),
                 Waiting::Stop => stop = Some(waiting),
             }
         }

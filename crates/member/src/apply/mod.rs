@@ -5,6 +5,7 @@ mod cluster;
 mod compaction;
 mod defrag;
 mod file;
+mod install;
 mod leases;
 mod own;
 mod window;
@@ -33,6 +34,7 @@ use crate::shared::{Facts, Shared};
 use compaction::Compaction;
 use defrag::Defrag;
 use file::DataFile;
+use install::Installing;
 use leases::LeaseQuestion;
 use own::OwnRequests;
 pub(crate) use window::VersionWindow;
@@ -57,11 +59,15 @@ pub struct Apply {
     file: DataFile,
     compaction: Compaction,
     defrag: Defrag,
+    installing: Installing,
+    /// Where readers look: a store that takes another's place publishes there.
+    views: mvcc::ViewSource,
     /// Who waits for a lease is named by the ID of the question.
     lessor: Lessor<u64>,
     lease_questions: Vec<LeaseQuestion>,
     compactor: Option<Compactor>,
     window: VersionWindow,
+    versions: monitor::MemberVersions,
     storage_version: Option<Version>,
     /// Whether what the log has decided about the cluster changed since the last publication.
     facts_changed: bool,
@@ -110,6 +116,8 @@ pub(crate) enum Found {
     Scanned(Box<mvcc::CompactionScan>, Result<(), mvcc::Error>),
     /// The data file was copied, and the copy has taken its place.
     Defragmented(Result<bbolt::Db, defrag::Failure>),
+    /// The store of the leader's state was read.
+    Installed(Result<Box<Machine>, crate::Error>),
 }
 
 /// Why the stage cannot go on.
@@ -139,6 +147,7 @@ impl From<mvcc::Error> for Broken {
 /// What Apply starts with.
 pub(crate) struct Parts {
     pub(crate) machine: Machine,
+    pub(crate) views: mvcc::ViewSource,
     pub(crate) shared: Arc<Shared>,
     pub(crate) config: Arc<Config>,
     pub(crate) disk: Arc<dyn Disk>,
@@ -148,16 +157,20 @@ pub(crate) struct Parts {
     pub(crate) snapshot_index: u64,
 }
 
+fn lessor_config(config: &Config) -> LessorConfig {
+    LessorConfig {
+        checkpoint: config.lease_checkpoint,
+        checkpoint_interval: CHECKPOINT_INTERVAL,
+        retry_interval: config.request_timeout(),
+    }
+}
+
 impl Apply {
     pub(crate) fn new(mut parts: Parts, now: Instant) -> Apply {
         let fronts = parts.shared.fronts;
         let leases = parts.machine.leases().iter();
         let lessor = Lessor::new(
-            LessorConfig {
-                checkpoint: parts.config.lease_checkpoint,
-                checkpoint_interval: CHECKPOINT_INTERVAL,
-                retry_interval: parts.config.request_timeout(),
-            },
+            lessor_config(&parts.config),
             leases.map(|(id, lease)| (id, lease.ttl, lease.remaining)),
         );
         let revision = parts.machine.store().revision();
@@ -174,10 +187,13 @@ impl Apply {
             file: DataFile::new(&parts.config, parts.snapshot_index),
             compaction: Compaction::new(now),
             defrag: Defrag::default(),
+            installing: Installing::No,
+            views: parts.views,
             lessor,
             lease_questions: Vec::new(),
             compactor,
             window: parts.window,
+            versions: monitor::MemberVersions::own(parts.shared.member_id, parts.config.line),
             storage_version: parts.storage_version,
             facts_changed: false,
             unpublished: 0,
@@ -220,7 +236,11 @@ impl Apply {
         }
         self.publish(router);
         self.run_timers(now, router);
-        self.step_compaction(now, router);
+        if matches!(self.installing, Installing::No) {
+            self.step_compaction(now, router);
+        } else {
+            self.step_install(router);
+        }
         self.step_file(now, router)
     }
 
@@ -265,7 +285,12 @@ impl Apply {
             ToApply::JobDone(JobDone(found)) => match found {
                 Found::Scanned(scan, result) => self.compaction_scanned(*scan, result, now, router)?,
                 Found::Defragmented(result) => self.defragmented(result, router)?,
+                Found::Installed(machine) => self.installed(machine, now, router)?,
             },
+            ToApply::SendSnapshot(message) => self.send_snapshot(message, router),
+            ToApply::Install(snapshot) => self.install(snapshot, router),
+            ToApply::PeerVersions(others) => self.versions.heard(self.shared.member_id, others),
+            ToApply::Durable => self.commit_gated(router),
             ToApply::Dropped { id } => self.own_done(id, Err(error::TIMEOUT), now, router),
             ToApply::SnapshotSaved { index, saved } => self.snapshot_saved(index, saved, now, router),
             ToApply::Stop => self.stop(),

@@ -125,7 +125,7 @@ impl Apply {
             return;
         }
         let membership = self.machine.membership();
-        let Some(version) = monitor::cluster_version(membership, self.config.line) else {
+        let Some(version) = monitor::cluster_version(membership, &self.versions) else {
             return;
         };
         router.log(match membership.version {
@@ -148,7 +148,7 @@ impl Apply {
     pub(super) fn end_downgrade(&mut self, now: Instant, router: &dyn Router) {
         let membership = self.machine.membership();
         if !self.is_leader()
-            || !monitor::downgrade_is_complete(membership, self.config.line)
+            || !monitor::downgrade_is_complete(membership, &self.versions)
             || self.own.has(|own| *own == Own::CancelDowngrade)
         {
             return;

@@ -331,6 +331,13 @@ impl Frontend {
         self.serve_applied(view);
     }
 
+    /// The leader's state has taken the place of this member's: batches are missing before `view`.
+    pub fn replaced(&mut self, view: &Arc<View>, _now: Instant) {
+        self.may_catch_up = true;
+        self.hub.replaced(view);
+        self.serve_applied(view);
+    }
+
     /// A job came back.
     pub fn job_done(&mut self, done: JobDone, _now: Instant) {
         self.may_catch_up = true;

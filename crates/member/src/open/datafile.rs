@@ -99,22 +99,26 @@ pub(super) fn newest_mark(disk: &dyn Disk, config: &Config) -> Result<Mark, Erro
 }
 
 /// The version of the data file as the member's line sees it.
-pub(super) fn storage_version(db: &Db, config: &Config) -> Result<Option<Version>, Error> {
+pub(crate) fn storage_version(db: &Db, config: &Config) -> Result<Option<Version>, Error> {
     if config.line == Line::V3_5 {
         return Ok(None);
     }
     schema::storage_version(&db.snapshot()).map_err(|error| Error::damaged(&config.db_path(), error))
 }
 
-fn open_db(disk: &Arc<dyn Disk>, config: &Config) -> Result<Db, Error> {
-    let path = config.db_path();
-    let options = bbolt::Options {
+/// How the data file of a member is opened.
+pub(crate) fn db_options(config: &Config) -> bbolt::Options {
+    bbolt::Options {
         cache_bytes_max: config.page_cache_bytes_max,
         sync: !config.unsafe_no_fsync,
         find_free_pages_later: true,
         ..bbolt::Options::default()
-    };
-    Db::open(disk, &path, options).map_err(|error| match error {
+    }
+}
+
+fn open_db(disk: &Arc<dyn Disk>, config: &Config) -> Result<Db, Error> {
+    let path = config.db_path();
+    Db::open(disk, &path, db_options(config)).map_err(|error| match error {
         bbolt::Error::Locked { .. } => Error::Locked { path },
         bbolt::Error::Io { source, file, .. } => Error::Io { path: file, source },
         error => Error::damaged(&path, error),

@@ -19,7 +19,7 @@ use wal::{HardState, Mark, Record, Records, Tail, Wal};
 use super::datafile;
 use super::membership::{Known, read_known};
 use crate::apply::VersionWindow;
-use crate::config::{Config, InitialMember};
+use crate::config::{Config, InitialMember, Join};
 use crate::error::Error;
 use crate::log::{Log, LogLine};
 
@@ -35,19 +35,24 @@ pub(super) struct OpenedLog {
     pub(super) snapshot_index: u64,
 }
 
-/// The identity of a cluster that begins.
-pub(super) struct NewCluster {
+/// How a member without a log begins.
+pub(super) struct NewMember {
     cluster_id: u64,
-    member: state::Member,
+    member_id: u64,
+    /// The members of a cluster that begins, by id. None for one that joins: it learns them.
+    first: Vec<state::Member>,
 }
 
-/// Who this member will be in a new cluster, or why there is none to be made. Writes nothing.
-pub(super) fn plan_new(config: &Config) -> Result<NewCluster, Error> {
+/// Who this member will be, or why there is none to be made. Writes nothing.
+pub(super) fn plan_new(config: &Config) -> Result<NewMember, Error> {
     if config.force_new_cluster {
         return Err(Error::Refused(format!(
             "--force-new-cluster needs a directory with data, but there is no log in {}",
             config.wal_dir().display()
         )));
+    }
+    if let Some(join) = &config.join {
+        return plan_join(config, join);
     }
     if !config.new_cluster {
         return Err(Error::Refused(
@@ -57,23 +62,65 @@ pub(super) fn plan_new(config: &Config) -> Result<NewCluster, Error> {
         ));
     }
     let own = own_member(config)?;
-    if config.initial_cluster.len() > 1 {
+    if config.initial_cluster.len() > 1 && !config.has_peers {
         return Err(Error::Refused(format!(
             "--initial-cluster names {} members: messages between members are not supported yet; \
              this release serves clusters of one member",
             config.initial_cluster.len()
         )));
     }
-    let member_id = state::member_id(&own.peer_urls, &config.initial_cluster_token, None);
-    Ok(NewCluster {
-        cluster_id: state::cluster_id([member_id]),
-        member: state::Member {
-            id: member_id,
-            peer_urls: own.peer_urls.clone(),
-            name: own.name.clone(),
+    let mut first: Vec<state::Member> = config
+        .initial_cluster
+        .iter()
+        .map(|member| state::Member {
+            id: state::member_id(&member.peer_urls, &config.initial_cluster_token, None),
+            peer_urls: sorted(&member.peer_urls),
+            name: member.name.clone(),
             ..state::Member::default()
-        },
+        })
+        .collect();
+    first.sort_by_key(|member| member.id);
+    let twice = first.windows(2).find(|pair| pair[0].id == pair[1].id);
+    if let Some(pair) = twice {
+        return Err(Error::Refused(format!(
+            "member exists with identical ID: --initial-cluster names {} and {} with the same URLs",
+            pair[0].name, pair[1].name
+        )));
+    }
+    Ok(NewMember {
+        cluster_id: state::cluster_id(first.iter().map(|member| member.id)),
+        member_id: state::member_id(&own.peer_urls, &config.initial_cluster_token, None),
+        first,
     })
+}
+
+/// The member of a running cluster that has this one's peer URLs and has not started yet (etcd:
+/// membership/cluster.go, ValidateClusterAndAssignIDs).
+fn plan_join(config: &Config, join: &Join) -> Result<NewMember, Error> {
+    let own = own_member(config)?;
+    let urls = sorted(&own.peer_urls);
+    let found = join
+        .members
+        .iter()
+        .find(|member| sorted(&member.peer_urls) == urls);
+    let member = found.ok_or_else(|| {
+        Error::Refused(format!(
+            "error validating peerURLs: unmatched member while checking PeerURLs: \
+             no member of the running cluster has {}; add it first (etcdctl member add)",
+            urls.join(",")
+        ))
+    })?;
+    Ok(NewMember {
+        cluster_id: join.cluster_id,
+        member_id: member.id,
+        first: Vec::new(),
+    })
+}
+
+fn sorted(urls: &[String]) -> Vec<String> {
+    let mut urls = urls.to_vec();
+    urls.sort_unstable();
+    urls
 }
 
 /// The entry of `--initial-cluster` that is this member (etcd: server/config/config.go, VerifyBootstrap).
@@ -88,11 +135,6 @@ fn own_member(config: &Config) -> Result<&InitialMember, Error> {
                 config.name
             ))
         })?;
-    let sorted = |urls: &[String]| {
-        let mut urls = urls.to_vec();
-        urls.sort_unstable();
-        urls
-    };
     if sorted(&own.peer_urls) != sorted(&config.advertise_peer_urls) {
         return Err(Error::Refused(format!(
             "--initial-cluster has {}={} but missing from --initial-advertise-peer-urls={}",
@@ -104,52 +146,46 @@ fn own_member(config: &Config) -> Result<&InitialMember, Error> {
     Ok(own)
 }
 
-/// Makes the log of a new cluster: identity, and as its first entry the member itself.
+/// Makes the log of a new member: its identity, and in a new cluster as its first entries the members.
 pub(super) fn create(
     disk: &Arc<dyn Disk>,
     config: &Config,
-    new: NewCluster,
+    new: NewMember,
     log: &dyn Log,
 ) -> Result<OpenedLog, Error> {
     let metadata = Metadata {
-        node_id: Some(new.member.id),
+        node_id: Some(new.member_id),
         cluster_id: Some(new.cluster_id),
     };
-    let change = raftpb::ConfChange {
-        // Releases before 3.7 write the field also when it is 0.
-        id: (config.line < Line::V3_7).then_some(0),
-        r#type: Some(raftpb::ConfChangeType::ConfChangeAddNode as i32),
-        node_id: Some(new.member.id),
-        context: Some(Bytes::from(new.member.to_json())),
-    };
-    let entries = [wal::Entry {
-        kind: wal::EntryKind::ConfChange,
-        term: 1,
-        index: 1,
-        data: Bytes::from(change.encode_to_vec()),
-    }];
-    let hard_state = HardState {
-        term: 1,
-        vote: 0,
-        commit: 1,
+    let entries: Vec<wal::Entry> = (1..)
+        .zip(&new.first)
+        .map(|(index, member)| first_entry(config, index, member))
+        .collect();
+    let hard_state = match entries.len() {
+        0 => HardState::default(),
+        count => HardState {
+            term: 1,
+            vote: 0,
+            commit: count as u64,
+        },
     };
     let mut wal = Wal::create_with(
         disk,
         &config.wal_dir(),
         &metadata.encode_to_vec(),
-        Some(&hard_state),
+        Some(&hard_state).filter(|state| state.commit > 0),
         &entries,
     )?;
     set_up(&mut wal, config);
     log.log(
         LogLine::info("starting local member")
-            .with("local-member-id", format!("{:x}", new.member.id))
+            .with("local-member-id", format!("{:x}", new.member_id))
             .with("cluster-id", format!("{:x}", new.cluster_id)),
     );
     Ok(OpenedLog {
         wal,
         cluster_id: new.cluster_id,
-        member_id: new.member.id,
+        member_id: new.member_id,
         restored: Restored {
             hard_state: raft_hard_state(&hard_state),
             entries: entries.into_iter().map(raft_entry).collect(),
@@ -159,6 +195,22 @@ pub(super) fn create(
         window: VersionWindow::default(),
         snapshot_index: 0,
     })
+}
+
+fn first_entry(config: &Config, index: u64, member: &state::Member) -> wal::Entry {
+    let change = raftpb::ConfChange {
+        // Releases before 3.7 write the field also when it is 0.
+        id: (config.line < Line::V3_7).then_some(0),
+        r#type: Some(raftpb::ConfChangeType::ConfChangeAddNode as i32),
+        node_id: Some(member.id),
+        context: Some(Bytes::from(member.to_json())),
+    };
+    wal::Entry {
+        kind: wal::EntryKind::ConfChange,
+        term: 1,
+        index,
+        data: Bytes::from(change.encode_to_vec()),
+    }
 }
 
 /// Opens the log of a member that ran before.
@@ -177,7 +229,7 @@ pub(super) fn open(
     check_reaches(&end, &mark, &seen, &known, config)?;
     let (member_id, cluster_id) = identity(&**disk, &dir)?;
     if !config.force_new_cluster {
-        known.check_alone(member_id, &seen, config)?;
+        known.check_member(member_id, &seen, config)?;
     }
     let (mut wal, recovered) = Wal::open(disk, &dir, &mark)?;
     set_up(&mut wal, config);

@@ -167,15 +167,19 @@ impl Known {
         (voters, learners)
     }
 
-    /// Refuses a directory that belongs to a cluster of several members, or to another member.
-    pub(super) fn check_alone(
+    /// Refuses a directory that belongs to another member, and one that needs messages between members
+    /// where there is nobody to carry them.
+    pub(super) fn check_member(
         &self,
         member_id: u64,
         entries: &[wal::Entry],
         config: &Config,
     ) -> Result<(), Error> {
         let (voters, learners) = self.after(entries);
-        if !voters.contains(&member_id) && !learners.contains(&member_id) {
+        let known = voters.contains(&member_id) || learners.contains(&member_id);
+        // One that has joined and heard of nobody yet knows no members at all.
+        let is_blank = voters.is_empty() && learners.is_empty();
+        if !(known || is_blank && config.has_peers) {
             return Err(Error::Refused(format!(
                 "{}: member {member_id:x} of the log is not a member of the cluster in {}: \
                  it was removed, or the files are of different members",
@@ -184,7 +188,7 @@ impl Known {
             )));
         }
         // Learners need not be reached: they have no vote.
-        if voters.len() > 1 || !voters.contains(&member_id) {
+        if !config.has_peers && (voters.len() > 1 || !voters.contains(&member_id)) {
             let all = voters.len() + learners.len();
             return Err(Error::Refused(format!(
                 "{}: the directory belongs to a cluster of {all} members: messages between members are not \

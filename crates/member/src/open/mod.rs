@@ -30,6 +30,7 @@ use crate::persist::Persist;
 use crate::router::{Job, JobKind, Router};
 use crate::shared::{Facts, Shared};
 
+pub(crate) use datafile::{db_options, storage_version};
 use log_dir::OpenedLog;
 
 /// What a front end gets: its settings, and what it may read.
@@ -68,18 +69,22 @@ impl Opened {
     /// Sends the first messages: entries of the log that wait to be applied, the election of a lone
     /// voter. The driver's queues must exist.
     pub fn start(&mut self, now: Instant, router: &dyn Router) {
-        let db = self.db.clone();
-        router.job(Job::new(JobKind::Read, move |router: &dyn Router| {
-            if let Err(error) = db.find_free_pages() {
-                router.log(
-                    LogLine::warn("failed to look for free pages; the file grows instead")
-                        .with("error", error.to_string()),
-                );
-            }
-        }));
+        router.job(find_free_pages(self.db.clone()));
         let mut nothing: Vec<ToDecide> = Vec::new();
         self.decide.handle(&mut nothing, now, router);
     }
+}
+
+/// Looks for the pages of a data file that may be written again; until then it grows.
+pub(crate) fn find_free_pages(db: bbolt::Db) -> Job {
+    Job::new(JobKind::Read, move |router: &dyn Router| {
+        if let Err(error) = db.find_free_pages() {
+            router.log(
+                LogLine::warn("failed to look for free pages; the file grows instead")
+                    .with("error", error.to_string()),
+            );
+        }
+    })
 }
 
 /// Opens or makes the member of `config`: locks, repairs a torn log, checks versions, replays.
@@ -122,11 +127,8 @@ fn assemble(
     (now, unix_ms, seed): (Instant, u64, u64),
 ) -> Result<Opened, Error> {
     let path = config.db_path();
-    let options = StoreOptions {
-        compaction_batch: config.compaction_batch_limit.max(1),
-        ..StoreOptions::default()
-    };
-    let (store, views) = Store::open(db.clone(), options).map_err(|error| Error::damaged(&path, error))?;
+    let (store, views) =
+        Store::open(db.clone(), store_options(config)).map_err(|error| Error::damaged(&path, error))?;
     let machine = Machine::restore(
         store,
         state::Options {
@@ -147,17 +149,19 @@ fn assemble(
         config.fronts,
         unix_ms,
     ));
-    let storage_version = datafile::storage_version(&db, config)?;
+    let storage_version = storage_version(&db, config)?;
     shared.set_facts(Facts::of(&machine, storage_version));
     shared.set_applied(log.restored.applied);
     let raft = Raft::new(raft_config(config, log.member_id, seed), log.restored)
         .map_err(|error| Error::damaged(&config.wal_dir(), error))?;
     shared.pulse.set_committed(raft.commit_index());
+    shared.set_durable(raft.durable_index());
     shared.pulse.set_leader(raft.term(), raft::NONE);
     let config = Arc::new(config.clone());
     let apply = Apply::new(
         Parts {
             machine,
+            views: views.clone(),
             shared: shared.clone(),
             config: config.clone(),
             disk: disk.clone(),
@@ -184,6 +188,14 @@ fn assemble(
         views,
         db,
     })
+}
+
+/// How the store of a member is opened.
+pub(crate) fn store_options(config: &Config) -> StoreOptions {
+    StoreOptions {
+        compaction_batch: config.compaction_batch_limit.max(1),
+        ..StoreOptions::default()
+    }
 }
 
 fn raft_config(config: &Config, member_id: u64, seed: u64) -> raft::Config {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use disk::Disk;
 use member::frontend::{AskApply, AskDecide, RequestIds, Tell};
 use member::{
-    Config, Error, Fatal, Job, Log, LogLine, Opened, Router, ToApply, ToCommitter, ToDecide, ToFront,
+    Config, Error, Fatal, Job, Log, LogLine, Opened, Router, ToApply, ToCommitter, ToDecide, ToFront, ToPeer,
     ToPersist,
 };
 use prost::Message;
@@ -28,6 +28,7 @@ pub struct Queues {
     committer: RefCell<Vec<ToCommitter>>,
     front: RefCell<Vec<ToFront>>,
     jobs: RefCell<VecDeque<Job>>,
+    pub peers: RefCell<Vec<ToPeer>>,
     pub log: RefCell<Vec<LogLine>>,
     pub fatal: RefCell<Option<Fatal>>,
     pub stopped: RefCell<bool>,
@@ -54,6 +55,9 @@ impl Router for Queues {
     }
     fn to_front(&self, _front: usize, message: ToFront) {
         self.front.borrow_mut().push(message);
+    }
+    fn to_peer(&self, message: ToPeer) {
+        self.peers.borrow_mut().push(message);
     }
     fn job(&self, job: Job) {
         self.jobs.borrow_mut().push_back(job);

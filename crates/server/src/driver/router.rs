@@ -2,7 +2,7 @@
 
 use member::{
     Fatal, Job, JobKind, Level as MemberLevel, LogLine, LogValue, Router, ToApply, ToCommitter, ToDecide,
-    ToFront, ToPersist,
+    ToFront, ToPeer, ToPersist,
 };
 
 use super::{Driver, Event, FromMember};
@@ -49,7 +49,9 @@ impl Router for Driver {
     fn to_persist(&self, message: ToPersist) {
         let urgent = match &message {
             ToPersist::Save(batch) => batch.is_urgent(),
-            ToPersist::Snapshot(_) | ToPersist::Spare(_) | ToPersist::Stop => true,
+            ToPersist::Snapshot(_) | ToPersist::Installed { .. } | ToPersist::Spare(_) | ToPersist::Stop => {
+                true
+            }
         };
         self.persist.push(message, urgent);
     }
@@ -68,6 +70,17 @@ impl Router for Driver {
         }
     }
 
+    /// This release has no connections to other members: all that is sent is lost, and said to be.
+    fn to_peer(&self, message: ToPeer) {
+        self.to_decide(match message {
+            ToPeer::Message(message) => ToDecide::Unreachable { id: message.to },
+            ToPeer::Snapshot(parcel) => ToDecide::SnapshotSent {
+                id: parcel.message.to,
+                arrived: false,
+            },
+        });
+    }
+
     fn job(&self, job: Job) {
         let pool = match job.kind {
             JobKind::Read | JobKind::Spare => &self.reads,
@@ -75,6 +88,7 @@ impl Router for Driver {
             | JobKind::Hash
             | JobKind::SnapshotStream
             | JobKind::Defragment
+            | JobKind::Install
             | JobKind::Purge => &self.long,
         };
         let myself = self.myself.clone();

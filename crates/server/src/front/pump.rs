@@ -37,6 +37,7 @@ impl Front {
                 FromMember::Stage(ToFront::Published { view, events }) => {
                     frontend.published(&view, events.as_ref(), now);
                 }
+                FromMember::Stage(ToFront::Replaced { view }) => frontend.replaced(&view, now),
                 FromMember::Stage(ToFront::Tell(tells)) => {
                     for tell in tells {
                         frontend.handle(tell, now);

@@ -320,6 +320,11 @@ impl Hub {
         self.revision = self.revision.max(batch.revision);
     }
 
+    /// The whole store was replaced.
+    pub(super) fn replaced(&mut self, view: &View) {
+        self.demote_all(view.revision);
+    }
+
     fn publish_revision(&mut self, view: &View, revision: i64, events: &[Event]) {
         let mut found: Vec<(WatcherId, usize)> = Vec::new();
         for (at, event) in events.iter().enumerate() {

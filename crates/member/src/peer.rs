@@ -1,0 +1,82 @@
+//! What goes between members. Plain data; the transport decides how it travels, and is trusted with
+//! nothing: whatever arrives is looked at here and in `raft` before it counts.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use disk::Disk;
+use mvcc::schema;
+use wal::snapfile;
+
+use crate::error::Error;
+use crate::message::ToApply;
+use crate::router::Router;
+
+/// What the transport takes. It may drop messages, but must then say so:
+/// [`crate::ToDecide::Unreachable`], and for a snapshot [`crate::ToDecide::SnapshotSent`], always.
+pub enum ToPeer {
+    /// To the member that it names.
+    Message(Box<raft::Message>),
+    /// A state that is too new for the receiver's log.
+    Snapshot(Box<Parcel>),
+}
+
+/// A snapshot message and the data file that goes with it.
+pub struct Parcel {
+    /// The message; its snapshot's data is the v2 store as JSON, as in a `.snap` file.
+    pub message: raft::Message,
+    /// The data file as of the message's index: [`bbolt::Snapshot::stream`] gives its bytes.
+    pub db: bbolt::Snapshot,
+}
+
+/// Sends a message of raft on. The core knows no state of the store: a snapshot gets its content from
+/// Apply.
+pub(crate) fn send(message: raft::Message, router: &dyn Router) {
+    match message.kind {
+        raft::MessageKind::Snapshot => router.to_apply(ToApply::SendSnapshot(Box::new(message))),
+        _ => router.to_peer(ToPeer::Message(Box::new(message))),
+    }
+}
+
+/// Takes a data file that came from another member: `received` is on the disk as a whole, synced.
+/// After it [`crate::ToDecide::Peer`] may be given the message that came with it.
+///
+/// # Errors
+/// If the file is not the state that the message names. It is removed then: the sender begins anew.
+pub fn accept_snapshot(
+    disk: &Arc<dyn Disk>,
+    received: &std::path::Path,
+    message: &raft::Message,
+    config: &crate::Config,
+) -> Result<PathBuf, Error> {
+    let index = message.snapshot.as_ref().map_or(0, |snapshot| snapshot.index);
+    let result = look_at(disk, received, index).and_then(|()| {
+        let path = snapfile::db_path(&config.snap_dir(), index);
+        disk.rename(received, &path)
+            .and_then(|()| disk::sync_parent(&**disk, &path))
+            .map_err(|error| Error::io(&path, error))?;
+        Ok(path)
+    });
+    if result.is_err() {
+        // What cannot be removed now goes at the next start.
+        drop(disk.remove_file(received));
+    }
+    result
+}
+
+fn look_at(disk: &Arc<dyn Disk>, received: &std::path::Path, index: u64) -> Result<(), Error> {
+    let options = bbolt::Options {
+        read_only: true,
+        ..bbolt::Options::default()
+    };
+    let db = bbolt::Db::open(disk, received, options).map_err(|error| Error::damaged(received, error))?;
+    let (has, _) =
+        schema::consistent_index(&db.snapshot()).map_err(|error| Error::damaged(received, error))?;
+    match has == index && index > 0 {
+        true => Ok(()),
+        false => Err(Error::Damaged {
+            path: received.to_path_buf(),
+            reason: format!("the snapshot of index {index} that was received holds the state of index {has}"),
+        }),
+    }
+}

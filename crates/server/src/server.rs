@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use disk::Disk;
 use member::{Fatal, InitialMember, Shared};
+use tokio::sync::Semaphore;
 
 use crate::config::{self, Config, Span, Url, arch};
 use crate::driver::{
@@ -98,7 +99,9 @@ impl Server {
             },
         )?;
         announce_serving(&config, &log, &shared);
+        let calls_max = usize::try_from(config.max_concurrent_streams).unwrap_or(usize::MAX);
         let common = Arc::new(Common {
+            gateway_calls: Semaphore::new(calls_max.min(Semaphore::MAX_PERMITS)),
             config,
             shared,
             views,

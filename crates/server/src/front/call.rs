@@ -76,6 +76,18 @@ pub async fn unary(front: &Front, method: Method, message: Bytes, context: Conte
     result
 }
 
+/// Makes a unary call whose answer nobody awaits.
+pub fn forgotten(front: &Front, method: Method, message: Bytes) {
+    let owner: Rc<dyn Owner> = Rc::new(Desk::default());
+    // Answered at once or later: the token is given back either way.
+    let _ = front.call(&owner, 0, method, message, Context::default());
+}
+
+/// Waits until a moment.
+pub fn until(front: &Front, at: api::clock::Instant) -> impl Future<Output = ()> + use<> {
+    tokio::time::sleep_until(front.common.clock.to_std(at).into())
+}
+
 /// A stream of the front, closed when it is dropped.
 pub struct Stream {
     front: Rc<Front>,

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use member::Shared;
 use member::frontend::{Context, Frontend, Method, Outcome, StreamPoll, Token};
 use slab::Slab;
+use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::driver::{Clock, Driver, Inbox};
@@ -47,6 +48,9 @@ pub struct Common {
     pub log: Log,
     /// The registry.
     pub metrics: Arc<Metrics>,
+    /// Calls that the gateway may have under way: it stands for one connection to the server, to which
+    /// `--max-concurrent-streams` applies.
+    pub gateway_calls: Semaphore,
 }
 
 struct Waiting {

@@ -22,6 +22,7 @@ use crate::config::Span;
 use crate::driver::lock;
 use crate::front::{Front, Owner};
 use crate::metrics::Metrics;
+use crate::services::recipes::Answers;
 use crate::services::{Route, health};
 
 /// Bytes asked of a stream at a time.
@@ -112,6 +113,8 @@ enum Stage {
     Streaming(Streaming),
     /// A stream of the health service, which stays open; its first message may have been answered.
     Watching(Sender),
+    /// A call of the lock and election services.
+    Serving(Answers, Sender),
 }
 
 struct Streaming {
@@ -211,13 +214,13 @@ impl Calls {
         };
         let slot = self.slots.insert(call);
         self.state.active_streams.set(self.slots.len());
-        match route.shape() {
-            Shape::Unary => {
+        match (route, route.shape()) {
+            (Route::Recipe(_), _) | (_, Shape::Unary) => {
                 if !self.read_unary(slot, cx) {
                     self.reading.push(slot);
                 }
             }
-            Shape::ServerStream | Shape::Duplex => self.open_stream(slot),
+            (_, Shape::ServerStream | Shape::Duplex) => self.open_stream(slot),
         }
     }
 
@@ -254,6 +257,14 @@ impl Calls {
             Route::Member(method) => {
                 let owner: Rc<dyn Owner> = self.desk.clone();
                 self.front.call(&owner, slot, method, message, call.context)
+            }
+            Route::Recipe(recipe) => {
+                let answers = Answers::start(&self.front, recipe, message, call.context);
+                take_mut(&mut call.stage, |stage| match stage {
+                    Stage::Reading(respond) => Stage::Serving(answers, Sender::Fresh(respond)),
+                    other => other,
+                });
+                return self.serve(slot);
             }
         };
         match result {
@@ -305,14 +316,52 @@ impl Calls {
         }
     }
 
-    fn open_stream(&mut self, slot: usize) {
-        let call = &mut self.slots[slot];
-        let waker = Waker::from(Arc::new(SlotWaker {
+    fn waker(&self, slot: usize) -> Waker {
+        Waker::from(Arc::new(SlotWaker {
             slot,
             ready: self.ready.clone(),
-        }));
+        }))
+    }
+
+    /// Goes on with a call of the lock and election services, and sends what it has, as long as the client
+    /// takes it.
+    fn serve(&mut self, slot: usize) {
+        let waker = self.waker(slot);
+        let mut cx = Context::from_waker(&waker);
+        loop {
+            let Some(Call {
+                stage: Stage::Serving(answers, sender),
+                ..
+            }) = self.slots.get_mut(slot)
+            else {
+                return;
+            };
+            if sender.is_reset(&mut cx) {
+                return self.drop_stream(slot);
+            }
+            if !sender.has_room(&mut cx) {
+                return;
+            }
+            let Poll::Ready(Some(polled)) = answers.poll_next(&mut cx) else {
+                return;
+            };
+            let mut gone = false;
+            for frame in polled.frames {
+                gone |= sender.send(Piece::from_frame(frame)).is_err();
+            }
+            match polled.end {
+                _ if gone => return self.drop_stream(slot),
+                Some(end) => return self.end_stream(slot, &end),
+                None => {}
+            }
+        }
+    }
+
+    fn open_stream(&mut self, slot: usize) {
+        let waker = self.waker(slot);
+        let call = &mut self.slots[slot];
         let opened = match call.route {
-            Route::Health(_) => None,
+            Route::Health(_) | Route::Recipe(_) => None,
             Route::Member(method) => {
                 let owner: Rc<dyn Owner> = self.desk.clone();
                 Some(self.front.stream_open(&owner, slot, method, call.context))
@@ -466,7 +515,7 @@ impl Calls {
                     self.front.stream_close(streaming.token);
                     streaming.sender.end(result);
                 }
-                Stage::Watching(sender) => sender.end(result),
+                Stage::Watching(sender) | Stage::Serving(_, sender) => sender.end(result),
                 Stage::Reading(_) | Stage::Waiting(..) => {}
             }
         }
@@ -504,15 +553,18 @@ impl Calls {
         slots.sort_unstable();
         slots.dedup();
         for slot in slots {
-            let waker = match self.slots.get(slot).map(|call| &call.stage) {
-                Some(Stage::Streaming(streaming)) => streaming.waker.clone(),
-                Some(Stage::Watching(_)) => Waker::from(Arc::new(SlotWaker {
-                    slot,
-                    ready: self.ready.clone(),
-                })),
-                _ => continue,
-            };
-            self.run_stream(slot, &waker);
+            match self.slots.get(slot).map(|call| &call.stage) {
+                Some(Stage::Streaming(streaming)) => {
+                    let waker = streaming.waker.clone();
+                    self.run_stream(slot, &waker);
+                }
+                Some(Stage::Watching(_)) => {
+                    let waker = self.waker(slot);
+                    self.run_stream(slot, &waker);
+                }
+                Some(Stage::Serving(..)) => self.serve(slot),
+                _ => {}
+            }
         }
     }
 
@@ -521,7 +573,12 @@ impl Calls {
         let streams: Vec<usize> = self
             .slots
             .iter()
-            .filter(|(_, call)| matches!(call.stage, Stage::Streaming(_) | Stage::Watching(_)))
+            .filter(|(_, call)| {
+                matches!(
+                    call.stage,
+                    Stage::Streaming(_) | Stage::Watching(_) | Stage::Serving(..)
+                )
+            })
             .map(|(slot, _)| slot)
             .collect();
         for slot in streams {
@@ -537,7 +594,7 @@ impl Drop for Calls {
             match &call.stage {
                 Stage::Waiting(_, token) => self.front.cancel(*token),
                 Stage::Streaming(streaming) => self.front.stream_close(streaming.token),
-                Stage::Reading(_) | Stage::Watching(_) => {}
+                Stage::Reading(_) | Stage::Watching(_) | Stage::Serving(..) => {}
             }
         }
     }
@@ -586,7 +643,7 @@ impl Call {
     fn sender(&mut self) -> Option<&mut Sender> {
         match &mut self.stage {
             Stage::Streaming(streaming) => Some(&mut streaming.sender),
-            Stage::Watching(sender) => Some(sender),
+            Stage::Watching(sender) | Stage::Serving(_, sender) => Some(sender),
             Stage::Reading(_) | Stage::Waiting(..) => None,
         }
     }

@@ -1,43 +1,63 @@
-//! The JSON gateway: calls of the client API as POST requests under `/v3/`.
+//! The JSON gateway: calls of the client API as POST requests under `/v3/`, as grpc-gateway has them.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use api::error::{Code, Status};
+use api::error::{self, Code, Status};
 use api::version::Line;
-use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Request, Response, StatusCode};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use member::frontend::{self, Method, Shape, StreamPoll};
+use tokio::sync::SemaphorePermit;
 
 use super::body::{Body, Inbound};
-use super::{json, plain, transcode};
-use crate::front::{Front, call};
-use crate::services::Route;
+use super::routes;
+use super::transcode::{self, Escapes, Requests};
+use super::{json, plain};
+use crate::front::{Common, Front, call};
+use crate::services::recipes::Answers;
+use crate::services::{Recipe, Route};
 
-/// What a message may grow by as JSON: base64, quotes and names.
-const JSON_FACTOR: usize = 2;
+/// What a message may grow by as JSON: bytes in base64, each letter of which may be written `\u0041`.
+const JSON_FACTOR: usize = 8;
+/// What a message may have beside `--max-request-bytes`: embed/config.go grpcOverheadBytes.
+const OVERHEAD_BYTES: usize = 512 << 10;
 /// Bytes asked of a stream at a time.
 const STREAM_BATCH: usize = 64 << 10;
 
 /// Answers a request for `/v3/{path}`.
 pub async fn respond(front: Rc<Front>, path: &str, request: Request<Inbound>) -> Response<Body> {
     let line = front.common.config.emulated;
-    let method = match routed(path, request.method()) {
-        Ok(method) => method,
+    let route = match routed(path, request.method()) {
+        Ok(route) => route,
         Err(code) => return unrouted(code, line),
     };
-    match call(&front, method, request).await {
-        Ok(response) => response,
-        Err(status) => refuse(&status, line),
-    }
+    let (head, body) = request.into_parts();
+    let context = match context(&head.headers, front.now()) {
+        Ok(context) => context,
+        Err(status) => return refuse(&status, line),
+    };
+    let exchange = Exchange {
+        front,
+        route,
+        context,
+        body,
+        requests: Requests::new(route, line),
+    };
+    let responded = match route.shape() {
+        Shape::Unary => exchange.unary().await,
+        Shape::ServerStream | Shape::Duplex => exchange.stream().await,
+    };
+    responded.unwrap_or_else(|status| refuse(&status, line))
 }
 
 /// The call of a path, or why there is none.
-fn routed(path: &str, verb: &http::Method) -> Result<Method, Code> {
-    let method = transcode::method(path).ok_or(Code::NotFound)?;
+fn routed(path: &str, verb: &http::Method) -> Result<Route, Code> {
+    let route = routes::route(path).ok_or(Code::NotFound)?;
     match *verb == http::Method::POST {
-        true => Ok(method),
+        true => Ok(route),
         false => Err(Code::Unimplemented),
     }
 }
@@ -56,60 +76,237 @@ fn unrouted(code: Code, line: Line) -> Response<Body> {
 
 fn refuse(status: &Status, line: Line) -> Response<Body> {
     let http = transcode::http_status(status.code);
-    json(http, transcode::error(status, line).to_string())
+    let mut response = json(http, transcode::error(status, line));
+    // runtime/errors.go DefaultHTTPErrorHandler.
+    if let (Code::Unauthenticated, Ok(text)) = (status.code, HeaderValue::from_str(&status.message)) {
+        response
+            .headers_mut()
+            .insert(http::header::WWW_AUTHENTICATE, text);
+    }
+    response
 }
 
-async fn call(
-    front: &Rc<Front>,
-    method: Method,
-    request: Request<Inbound>,
-) -> Result<Response<Body>, Status> {
-    let route = Route::find(method.path(), front.common.config.emulated)?;
-    let bytes_max = front.common.config.max_request_bytes.saturating_mul(JSON_FACTOR) + (512 << 10);
-    let body = read(request, bytes_max).await?;
-    let mut requests = transcode::requests(method, &body, front.common.config.emulated)?;
-    let context = frontend::Context::default();
-    let metrics = &front.common.metrics;
-    metrics.started(route);
-    if method.shape() == Shape::Unary {
-        // An empty body is an empty message.
-        let message = if requests.is_empty() {
-            Bytes::new()
-        } else {
-            requests.swap_remove(0)
+/// What the headers say of a call: runtime/context.go annotateContext.
+fn context(headers: &HeaderMap, now: api::clock::Instant) -> Result<frontend::Context, Status> {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let deadline = match header("grpc-timeout").filter(|text| !text.is_empty()) {
+        None => None,
+        Some(text) => match timeout(text) {
+            Some(Some(span)) => Some(now + span),
+            // 0 is for ever.
+            Some(None) => None,
+            None => {
+                return Err(Status::with(
+                    Code::InvalidArgument,
+                    format!("invalid grpc-timeout: {text}"),
+                ));
+            }
+        },
+    };
+    Ok(frontend::Context {
+        deadline,
+        // What begins with this is metadata of the call.
+        require_leader: header("grpc-metadata-hasleader") == Some("true"),
+    })
+}
+
+/// A number and a unit; a negative one has passed, 0 is none. `None` if it cannot be read.
+fn timeout(text: &str) -> Option<Option<std::time::Duration>> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let nanos: u64 = match unit {
+        "H" => 3_600_000_000_000,
+        "M" => 60_000_000_000,
+        "S" => 1_000_000_000,
+        "m" => 1_000_000,
+        "u" => 1_000,
+        "n" => 1,
+        _ => return None,
+    };
+    let count: i64 = digits.parse().ok()?;
+    if count == 0 {
+        return Some(None);
+    }
+    let count = u64::try_from(count).unwrap_or(0);
+    Some(Some(std::time::Duration::from_nanos(count.saturating_mul(nanos))))
+}
+
+/// A request on its way to a call.
+struct Exchange {
+    front: Rc<Front>,
+    route: Route,
+    context: frontend::Context,
+    body: Inbound,
+    requests: Requests,
+}
+
+impl Exchange {
+    fn message_bytes_max(&self) -> usize {
+        let given = self.front.common.config.max_request_bytes;
+        given.saturating_add(OVERHEAD_BYTES)
+    }
+
+    /// The first request of the body; what follows is passed over.
+    async fn only_request(&mut self) -> Result<Bytes, Status> {
+        let (mut first, mut ended) = (None, false);
+        while !ended {
+            if first.is_none() {
+                first = self.requests.next(false)?;
+            }
+            match poll_fn(|cx| self.body.poll_next(cx)).await {
+                None => ended = true,
+                Some(Err(error)) => return Err(Status::with(Code::InvalidArgument, error)),
+                Some(Ok(_)) if first.is_some() => {}
+                Some(Ok(bytes)) => {
+                    self.requests.push(&bytes);
+                    self.check_held()?;
+                }
+            }
+        }
+        let first = match first {
+            None => self.requests.next(true)?,
+            first => first,
         };
-        let result = call::unary(front, method, message, context).await;
-        metrics.handled(
-            route,
-            result.as_ref().err().map_or(Code::Ok, |status| status.code),
-        );
-        let answer = transcode::answer(method, result?)?;
-        return Ok(from_grpc(json(StatusCode::OK, answer.to_string())));
+        // An empty body is an empty message.
+        let message = first.unwrap_or_default();
+        let bytes_max = self.message_bytes_max();
+        match message.len() > bytes_max {
+            true => Err(too_large(message.len(), bytes_max)),
+            false => Ok(message),
+        }
     }
-    if requests.is_empty() && method.shape() == Shape::ServerStream {
-        requests.push(Bytes::new());
+
+    fn check_held(&self) -> Result<(), Status> {
+        let (held, bytes_max) = (self.requests.held(), self.message_bytes_max());
+        match held > bytes_max.saturating_mul(JSON_FACTOR) {
+            true => Err(too_large(held, bytes_max)),
+            false => Ok(()),
+        }
     }
-    let stream = call::Stream::open(front, method, context)?;
-    for message in requests {
-        stream.message(message);
+
+    async fn unary(mut self) -> Result<Response<Body>, Status> {
+        let message = self.only_request().await?;
+        let _permit = permit(&self.front, self.context.deadline).await?;
+        let route = Route::find(self.route.path(), self.front.common.config.emulated)?;
+        let metrics = &self.front.common.metrics;
+        metrics.started(route);
+        let result = match route {
+            Route::Recipe(recipe) => self.recipe(recipe, message).await,
+            Route::Member(method) => call::unary(&self.front, method, message, self.context).await,
+            Route::Health(_) => Err(Status::new(Code::NotFound, "Not Found")),
+        };
+        let code = result.as_ref().err().map_or(Code::Ok, |status| status.code);
+        metrics.handled(route, code);
+        let answer = transcode::answer(route, result?, Escapes::Json)?;
+        Ok(from_grpc(json(StatusCode::OK, answer)))
     }
-    stream.finish();
-    let stopped = {
-        let front = front.clone();
-        Box::pin(async move { front.stopped().await })
+
+    async fn recipe(&self, recipe: Recipe, message: Bytes) -> Result<Bytes, Status> {
+        let mut answers = Answers::start(&self.front, recipe, message, self.context);
+        let mut stopped = std::pin::pin!(self.front.stopped());
+        poll_fn(|cx| match answers.poll_next(cx) {
+            Poll::Pending if stopped.as_mut().poll(cx).is_ready() => Poll::Ready(Err(error::STOPPED)),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => Poll::Ready(Err(error::CANCELED)),
+            Poll::Ready(Some(polled)) => Poll::Ready(match (polled.frames.into_iter().next(), polled.end) {
+                (Some(frame), _) => Ok(frame.parts.concat().into()),
+                (None, Some(Err(status))) => Err(status),
+                (None, _) => Err(error::CANCELED),
+            }),
+        })
+        .await
+    }
+
+    async fn stream(mut self) -> Result<Response<Body>, Status> {
+        let line = self.front.common.config.emulated;
+        let route = Route::find(self.route.path(), line)?;
+        let message = match route.shape() {
+            Shape::Duplex => None,
+            Shape::Unary | Shape::ServerStream => Some(self.only_request().await?),
+        };
+        let permit = hold_permit(&self.front, self.context.deadline).await?;
+        self.front.common.metrics.started(route);
+        let source = match (route, message) {
+            (Route::Recipe(recipe), message) => {
+                let message = message.unwrap_or_default();
+                Source::Recipe(Answers::start(&self.front, recipe, message, self.context))
+            }
+            (Route::Member(method), message) => self.open(method, message)?,
+            (Route::Health(_), _) => return Err(Status::new(Code::NotFound, "Not Found")),
+        };
+        let stopped = {
+            let front = self.front.clone();
+            Box::pin(async move { front.stopped().await })
+        };
+        let mut lines = Lines {
+            duplex: route.shape() == Shape::Duplex,
+            deadline: self.context.deadline.map(|at| {
+                let passed: Pin<Box<dyn Future<Output = ()>>> = Box::pin(call::until(&self.front, at));
+                passed
+            }),
+            exchange: self,
+            sent_any: false,
+            stopped,
+            source: Some(source),
+            begun: None,
+            _permit: permit,
+        };
+        // Headers go out with the first of the answers: runtime/handler.go ForwardResponseStream.
+        let first = poll_fn(|cx| lines.poll_part(cx)).await;
+        let mut http = StatusCode::OK;
+        if let Some(part) = first? {
+            http = part.failure.map_or(StatusCode::OK, transcode::http_status);
+            lines.begun = Some(part.text);
+        }
+        let mut response = from_grpc(json(http, ""));
+        *response.body_mut() = Body::lines(lines);
+        Ok(response)
+    }
+
+    fn open(&self, method: Method, message: Option<Bytes>) -> Result<Source, Status> {
+        let stream = call::Stream::open(&self.front, method, self.context)?;
+        if let Some(message) = message {
+            stream.message(message);
+            stream.finish();
+        }
+        Ok(Source::Member(stream))
+    }
+}
+
+fn too_large(bytes: usize, bytes_max: usize) -> Status {
+    Status::with(
+        Code::ResourceExhausted,
+        format!("grpc: received message larger than max ({bytes} vs. {bytes_max})"),
+    )
+}
+
+const DEADLINE_EXCEEDED: Status = Status::new(Code::DeadlineExceeded, "context deadline exceeded");
+
+/// Waits until the gateway may have one more call under way.
+async fn permit(front: &Front, deadline: Option<api::clock::Instant>) -> Result<SemaphorePermit<'_>, Status> {
+    let acquired = front.common.gateway_calls.acquire();
+    let permit = match deadline {
+        None => acquired.await,
+        Some(at) => tokio::select! {
+            permit = acquired => permit,
+            () = call::until(front, at) => return Err(DEADLINE_EXCEEDED),
+        },
     };
-    let lines = Lines {
-        front: front.clone(),
-        stopped,
-        stream: Some(stream),
-        method,
-    };
-    let mut response = Response::new(Body::lines(lines));
-    response.headers_mut().insert(
-        http::header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    Ok(from_grpc(response))
+    permit.map_err(|_| error::STOPPED)
+}
+
+/// One of the calls that the gateway may have under way, until it is dropped.
+struct Held(std::sync::Arc<Common>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.gateway_calls.add_permits(1);
+    }
+}
+
+/// Waits likewise, for a call that outlives the request's handler.
+async fn hold_permit(front: &Front, deadline: Option<api::clock::Instant>) -> Result<Held, Status> {
+    permit(front, deadline).await?.forget();
+    Ok(Held(front.common.clone()))
 }
 
 /// grpc-gateway passes the headers of the inner call on; this is the one there is.
@@ -121,84 +318,160 @@ fn from_grpc(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-async fn read(request: Request<Inbound>, bytes_max: usize) -> Result<Bytes, Status> {
-    let mut body = request.into_body();
-    let mut bytes = BytesMut::new();
-    while let Some(data) = std::future::poll_fn(|cx| body.poll_next(cx)).await {
-        let data = data.map_err(|error| Status::with(Code::InvalidArgument, error))?;
-        if bytes.len() + data.len() > bytes_max {
-            return Err(Status::with(
-                Code::ResourceExhausted,
-                format!("request body larger than {bytes_max} bytes"),
-            ));
-        }
-        bytes.extend_from_slice(&data);
-    }
-    Ok(bytes.freeze())
+/// Where the answers of a stream come from.
+enum Source {
+    Member(call::Stream),
+    Recipe(Answers),
 }
 
-/// A stream of the front as lines of JSON.
+impl Source {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<StreamPoll>> {
+        match self {
+            Source::Member(stream) => stream.poll_next(cx, STREAM_BATCH),
+            Source::Recipe(answers) => answers.poll_next(cx),
+        }
+    }
+}
+
+/// A stream as lines of JSON.
 pub struct Lines {
-    front: Rc<Front>,
+    exchange: Exchange,
+    /// Whether requests go on coming out of the body.
+    duplex: bool,
+    sent_any: bool,
     /// Completes when the server stops: then the stream ends.
     stopped: Pin<Box<dyn Future<Output = ()>>>,
+    deadline: Option<Pin<Box<dyn Future<Output = ()>>>>,
     /// `None` after its end.
-    stream: Option<call::Stream>,
-    method: Method,
+    source: Option<Source>,
+    /// What has been made and not sent.
+    begun: Option<Bytes>,
+    _permit: Held,
+}
+
+/// Lines that go out together.
+struct Part {
+    text: Bytes,
+    /// Why there is no more, if that is all that the part says.
+    failure: Option<Code>,
 }
 
 impl Lines {
     /// The next lines.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let Some(stream) = &mut self.stream else {
-            return Poll::Ready(None);
+        if let Some(begun) = self.begun.take() {
+            return Poll::Ready(Some(begun));
+        }
+        match self.poll_part(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(part)) => Poll::Ready(part.map(|part| part.text)),
+            Poll::Ready(Err(_)) => Poll::Ready(None),
+        }
+    }
+
+    /// The next lines; an error is one of the first request's.
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Part>, Status>> {
+        if let Err(status) = self.pass_requests(cx) {
+            self.source = None;
+            return Poll::Ready(Err(status));
+        }
+        let Some(source) = &mut self.source else {
+            return Poll::Ready(Ok(None));
         };
-        let polled = match stream.poll_next(cx, STREAM_BATCH) {
-            Poll::Pending if self.stopped.as_mut().poll(cx).is_ready() => StreamPoll {
-                end: Some(Err(api::error::STOPPED)),
-                ..StreamPoll::default()
-            },
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(None) => return Poll::Ready(None),
+        let polled = match source.poll_next(cx) {
+            Poll::Pending if self.stopped.as_mut().poll(cx).is_ready() => ended(error::STOPPED),
+            Poll::Pending => {
+                let deadline = self.deadline.as_mut();
+                if !deadline.is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready()) {
+                    return Poll::Pending;
+                }
+                ended(DEADLINE_EXCEEDED)
+            }
+            Poll::Ready(None) => return Poll::Ready(Ok(None)),
             Poll::Ready(Some(polled)) => polled,
         };
-        let mut out = String::new();
-        let mut failure = None;
+        Poll::Ready(Ok(self.part(polled)))
+    }
+
+    fn part(&mut self, polled: StreamPoll) -> Option<Part> {
+        let route = self.exchange.route;
+        let (mut out, mut failure) = (String::new(), None);
         for frame in polled.frames {
-            match transcode::answer(self.method, frame.parts.concat().into()) {
-                Ok(answer) => {
-                    out.push_str(&serde_json::json!({ "result": answer }).to_string());
-                    out.push('\n');
-                }
+            match transcode::answer(route, frame.parts.concat().into(), Escapes::Html) {
+                Ok(answer) => out.push_str(&format!("{{\"result\":{answer}}}\n")),
                 Err(status) => failure = Some(status),
             }
         }
+        let common = &self.exchange.front.common;
         if let Some(end) = polled.end {
-            let status = end.as_ref().err().cloned();
+            let status = end.err();
             let code = status.as_ref().map_or(Code::Ok, |status| status.code);
-            self.front
-                .common
-                .metrics
-                .handled(Route::Member(self.method), code);
+            common.metrics.handled(route, code);
             failure = failure.or(status);
-            self.stream = None;
+            self.source = None;
         }
-        if let Some(status) = failure {
-            let line = self.front.common.config.emulated;
-            out.push_str(&transcode::stream_error(&status, line).to_string());
+        let alone = out.is_empty();
+        if let Some(status) = &failure {
+            out.push_str(&transcode::stream_error(status, common.config.emulated));
             out.push('\n');
-            self.stream = None;
+            self.source = None;
         }
-        match out.is_empty() {
-            true => Poll::Ready(None),
-            false => Poll::Ready(Some(out.into())),
+        let failure = failure.filter(|_| alone).map(|status| status.code);
+        let text = Bytes::from(out);
+        (!text.is_empty()).then_some(Part { text, failure })
+    }
+
+    /// Passes on what the client has sent. What cannot be read ends the requests, and nothing more: the
+    /// answers to those before it go on.
+    fn pass_requests(&mut self, cx: &mut Context<'_>) -> Result<(), Status> {
+        let Some(Source::Member(stream)) = self.source.as_ref().filter(|_| self.duplex) else {
+            return Ok(());
+        };
+        loop {
+            let exchange = &mut self.exchange;
+            let read = match exchange.requests.next(false) {
+                Ok(None) => match exchange.body.poll_next(cx) {
+                    Poll::Pending => return Ok(()),
+                    Poll::Ready(Some(Ok(bytes))) => {
+                        exchange.requests.push(&bytes);
+                        exchange.check_held().map(|()| None)
+                    }
+                    Poll::Ready(Some(Err(_)) | None) => {
+                        let last = exchange.requests.next(true);
+                        self.duplex = false;
+                        last
+                    }
+                },
+                read => read,
+            };
+            match read {
+                Ok(Some(message)) => {
+                    self.sent_any = true;
+                    stream.message(message);
+                }
+                Ok(None) => {}
+                Err(status) if !self.sent_any => return Err(status),
+                Err(_) => self.duplex = false,
+            }
+            if !self.duplex {
+                stream.finish();
+                return Ok(());
+            }
         }
+    }
+}
+
+fn ended(status: Status) -> StreamPoll {
+    StreamPoll {
+        end: Some(Err(status)),
+        ..StreamPoll::default()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     /// As real etcd of each line answers.
     #[test]
@@ -223,6 +496,24 @@ mod tests {
                 assert_eq!(response.headers()[http::header::CONTENT_TYPE], content);
             }
         }
-        assert_eq!(routed("kv/range", &post), Ok(Method::Range));
+        assert_eq!(routed("kv/range", &post), Ok(Route::Member(Method::Range)));
+        assert_eq!(routed("lock/lock", &post), Ok(Route::Recipe(Recipe::Lock)));
+    }
+
+    #[test]
+    fn timeouts_are_read_as_grpc_gateway_reads_them() {
+        for (text, span) in [
+            ("5S", Some(Some(Duration::from_secs(5)))),
+            ("1000000000000u", Some(Some(Duration::from_secs(1_000_000)))),
+            ("-5S", Some(Some(Duration::ZERO))),
+            ("0n", Some(None)),
+            ("S", None),
+            ("5", None),
+            ("5s", None),
+            ("x5S", None),
+            ("5\u{e4}", None),
+        ] {
+            assert_eq!(timeout(text), span, "{text}");
+        }
     }
 }

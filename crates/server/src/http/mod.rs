@@ -7,6 +7,7 @@ mod h2;
 mod health;
 mod info;
 mod io;
+mod routes;
 mod transcode;
 
 use std::convert::Infallible;

@@ -56,7 +56,7 @@ impl Metrics {
     fn of(&self, route: Route) -> Option<&MethodCalls> {
         match route {
             Route::Member(method) => self.calls.get(method as usize),
-            Route::Health(_) => None,
+            Route::Health(_) | Route::Recipe(_) => None,
         }
     }
 

@@ -21,6 +21,15 @@ pub enum HealthMethod {
 }
 
 impl HealthMethod {
+    /// The path as gRPC writes it.
+    pub const fn path(self) -> &'static str {
+        match self {
+            HealthMethod::Check => "/grpc.health.v1.Health/Check",
+            HealthMethod::List => "/grpc.health.v1.Health/List",
+            HealthMethod::Watch => "/grpc.health.v1.Health/Watch",
+        }
+    }
+
     /// The method of a path.
     pub fn from_path(path: &str) -> Option<HealthMethod> {
         match path.strip_prefix(PREFIX)? {

@@ -3,12 +3,14 @@
 
 pub mod auth;
 pub mod health;
+pub mod recipes;
 
 use api::error::{Code, Status};
 use api::version::Line;
 use member::frontend::{Method, Shape};
 
 use health::HealthMethod;
+pub use recipes::Recipe;
 
 /// What answers a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub enum Route {
     Member(Method),
     /// The health service.
     Health(HealthMethod),
+    /// The lock and election services.
+    Recipe(Recipe),
 }
 
 impl Route {
@@ -26,7 +30,22 @@ impl Route {
             Route::Member(method) => method.shape(),
             Route::Health(HealthMethod::Watch) => Shape::ServerStream,
             Route::Health(HealthMethod::Check | HealthMethod::List) => Shape::Unary,
+            Route::Recipe(recipe) => recipe.shape(),
         }
+    }
+
+    /// The path as gRPC writes it.
+    pub fn path(self) -> &'static str {
+        match self {
+            Route::Member(method) => method.path(),
+            Route::Health(method) => method.path(),
+            Route::Recipe(recipe) => recipe.path(),
+        }
+    }
+
+    /// The names of service and method.
+    pub fn names(self) -> (&'static str, &'static str) {
+        self.path()[1..].rsplit_once('/').unwrap_or_default()
     }
 
     /// Finds what answers `path` on a server of `line`; errors have grpc-go's texts.
@@ -43,6 +62,9 @@ impl Route {
         if let Some(method) = HealthMethod::from_path(path) {
             return Ok(Route::Health(method));
         }
+        if let Some(recipe) = Recipe::from_path(path) {
+            return Ok(Route::Recipe(recipe));
+        }
         Err(unknown(path))
     }
 }
@@ -54,7 +76,11 @@ fn unknown(path: &str) -> Status {
     };
     let prefix = format!("/{service}/");
     let mut known = Method::ALL.iter().map(|method| method.path());
-    let is_known = known.any(|path| path.starts_with(&prefix)) || prefix == health::PREFIX;
+    let is_known = known.any(|path| path.starts_with(&prefix))
+        || Recipe::ALL
+            .iter()
+            .any(|recipe| recipe.path().starts_with(&prefix))
+        || prefix == health::PREFIX;
     let text = match is_known {
         true => format!("unknown method {method} for service {service}"),
         false => format!("unknown service {service}"),

@@ -16,12 +16,15 @@ pub enum Inbound {
     Http1(Incoming),
     /// On a stream of an HTTP/2 connection.
     Http2(h2::RecvStream),
+    /// None, or one that has been read.
+    Empty,
 }
 
 impl Inbound {
     /// The next bytes; `None` at the end. The client may send as much again as was taken.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
         match self {
+            Inbound::Empty => Poll::Ready(None),
             Inbound::Http1(incoming) => loop {
                 let frame = match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
                     None => return Poll::Ready(None),

@@ -30,11 +30,16 @@ const STREAM_BATCH: usize = 64 << 10;
 /// Answers a request for `/v3/{path}`.
 pub async fn respond(front: Rc<Front>, path: &str, request: Request<Inbound>) -> Response<Body> {
     let line = front.common.config.emulated;
-    let route = match routed(path, request.method()) {
+    let (head, mut body) = request.into_parts();
+    let mut verb = head.method.clone();
+    if let Some(other) = overridden(&head) {
+        // Go has read the body as a form by then.
+        (verb, body) = (other, Inbound::Empty);
+    }
+    let route = match routed(path, &verb) {
         Ok(route) => route,
         Err(code) => return unrouted(code, line),
     };
-    let (head, body) = request.into_parts();
     let context = match context(&head.headers, front.now()) {
         Ok(context) => context,
         Err(status) => return refuse(&status, line),
@@ -51,6 +56,17 @@ pub async fn respond(front: Rc<Front>, path: &str, request: Request<Inbound>) ->
         Shape::ServerStream | Shape::Duplex => exchange.stream().await,
     };
     responded.unwrap_or_else(|status| refuse(&status, line))
+}
+
+/// The method that a form asks for in place of its own: runtime/mux.go ServeHTTP.
+fn overridden(head: &http::request::Parts) -> Option<http::Method> {
+    let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let is_form = header("content-type") == Some("application/x-www-form-urlencoded");
+    let other = header("x-http-method-override").filter(|other| !other.is_empty())?;
+    match is_form && head.method == http::Method::POST {
+        true => http::Method::from_bytes(other.to_uppercase().as_bytes()).ok(),
+        false => None,
+    }
 }
 
 /// The call of a path, or why there is none.
@@ -147,20 +163,24 @@ impl Exchange {
 
     /// The first request of the body; what follows is passed over.
     async fn only_request(&mut self) -> Result<Bytes, Status> {
-        let (mut first, mut ended) = (None, false);
+        let (mut first, mut refused, mut ended) = (None, None, false);
         while !ended {
-            if first.is_none() {
+            if first.is_none() && refused.is_none() {
                 first = self.requests.next(false)?;
             }
             match poll_fn(|cx| self.body.poll_next(cx)).await {
                 None => ended = true,
                 Some(Err(error)) => return Err(Status::with(Code::InvalidArgument, error)),
-                Some(Ok(_)) if first.is_some() => {}
+                // A client that still sends would not hear the answer.
+                Some(Ok(_)) if first.is_some() || refused.is_some() => {}
                 Some(Ok(bytes)) => {
                     self.requests.push(&bytes);
-                    self.check_held()?;
+                    refused = self.check_held().err();
                 }
             }
+        }
+        if let Some(status) = refused {
+            return Err(status);
         }
         let first = match first {
             None => self.requests.next(true)?,
@@ -189,10 +209,21 @@ impl Exchange {
         let route = Route::find(self.route.path(), self.front.common.config.emulated)?;
         let metrics = &self.front.common.metrics;
         metrics.started(route);
-        let result = match route {
-            Route::Recipe(recipe) => self.recipe(recipe, message).await,
-            Route::Member(method) => call::unary(&self.front, method, message, self.context).await,
-            Route::Health(_) => Err(Status::new(Code::NotFound, "Not Found")),
+        let answering = async {
+            match route {
+                Route::Recipe(recipe) => self.recipe(recipe, message).await,
+                Route::Member(method) => call::unary(&self.front, method, message, self.context).await,
+                Route::Health(_) => Err(Status::new(Code::NotFound, "Not Found")),
+            }
+        };
+        let result = match self.context.deadline {
+            None => answering.await,
+            // Nothing is done of what comes too late.
+            Some(at) => tokio::select! {
+                biased;
+                () = call::until(&self.front, at) => Err(DEADLINE_EXCEEDED),
+                result = answering => result,
+            },
         };
         let code = result.as_ref().err().map_or(Code::Ok, |status| status.code);
         metrics.handled(route, code);
@@ -252,11 +283,11 @@ impl Exchange {
         };
         // Headers go out with the first of the answers: runtime/handler.go ForwardResponseStream.
         let first = poll_fn(|cx| lines.poll_part(cx)).await;
-        let mut http = StatusCode::OK;
-        if let Some(part) = first? {
-            http = part.failure.map_or(StatusCode::OK, transcode::http_status);
-            lines.begun = Some(part.text);
-        }
+        let Some(part) = first? else {
+            return Ok(Response::new(Body::empty()));
+        };
+        let http = part.failure.map_or(StatusCode::OK, transcode::http_status);
+        lines.begun = Some(part.text);
         let mut response = from_grpc(json(http, ""));
         *response.body_mut() = Body::lines(lines);
         Ok(response)

@@ -7,6 +7,7 @@ mod h2;
 mod health;
 mod info;
 mod io;
+mod paths;
 mod routes;
 mod transcode;
 
@@ -149,7 +150,12 @@ pub fn is_known(path: &str) -> bool {
     whole || is_gateway(path) || matches!(first, "livez" | "readyz" | "debug")
 }
 
-async fn route(front: Rc<Front>, request: Request<Inbound>) -> Response<Body> {
+async fn route(front: Rc<Front>, mut request: Request<Inbound>) -> Response<Body> {
+    let config = &front.common.config;
+    if let Some(elsewhere) = paths::redirect(&request, config.enable_grpc_gateway, config.emulated) {
+        return elsewhere;
+    }
+    paths::decode(&mut request);
     let path = request.uri().path();
     let gateway = path
         .strip_prefix("/v3/")

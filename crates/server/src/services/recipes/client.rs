@@ -49,8 +49,8 @@ impl Client {
         request: &impl Message,
     ) -> Result<A, Status> {
         let message = request.encode_to_vec().into();
-        let answer = call::unary(&self.front, method, message, self.context).await?;
-        A::decode(answer).map_err(|error| Status::with(Code::Internal, error.to_string()))
+        let answer = call::unary(&self.front, method, message, self.context).await;
+        A::decode(answer.map_err(passed_on)?).map_err(|error| Status::with(Code::Internal, error.to_string()))
     }
 
     /// The lease that keys of this call hang on: the caller's, or a new one.
@@ -85,7 +85,7 @@ impl Client {
 
     /// Watches a key, or all from `key` to `range_end`.
     pub(super) fn watch(&self, key: Bytes, range_end: Bytes, start_revision: i64) -> Result<Watch, Status> {
-        let stream = call::Stream::open(&self.front, Method::Watch, self.context)?;
+        let stream = call::Stream::open(&self.front, Method::Watch, self.context).map_err(passed_on)?;
         let create = WatchCreateRequest {
             key,
             range_end,
@@ -122,6 +122,18 @@ impl Client {
                 gone = response.events.iter().any(is_delete);
             }
         }
+    }
+}
+
+/// An error of a call within: etcd's client makes an error of its own of it, to which gRPC gives this code.
+/// Clients know errors by their texts. What is looked at before the recipe begins keeps its code.
+fn passed_on(status: Status) -> Status {
+    match status == error::NO_LEADER || status == error::NOT_SUPPORTED_FOR_LEARNER {
+        true => status,
+        false => Status {
+            code: Code::Unknown,
+            ..status
+        },
     }
 }
 
@@ -189,10 +201,10 @@ impl Watch {
             if let Some(response) = self.waiting.pop_front() {
                 return match (response.compact_revision, response.canceled) {
                     (0, false) => Ok(Some(response)),
-                    (0, true) if response.cancel_reason.is_empty() => Err(error::FUTURE_REV),
-                    (0, true) => Err(Status::with(Code::FailedPrecondition, response.cancel_reason)),
                     // clientv3/watch.go WatchResponse.Err.
-                    (_, _) => Err(error::COMPACTED),
+                    (0, true) if response.cancel_reason.is_empty() => Err(passed_on(error::FUTURE_REV)),
+                    (0, true) => Err(Status::with(Code::Unknown, response.cancel_reason)),
+                    (_, _) => Err(passed_on(error::COMPACTED)),
                 };
             }
             let polled = poll_fn(|cx| self.stream.poll_next(cx, WATCH_BATCH)).await;
@@ -206,7 +218,7 @@ impl Watch {
                 self.waiting.push_back(response);
             }
             if let Some(Err(status)) = polled.end {
-                return Err(status);
+                return Err(passed_on(status));
             }
         }
     }

@@ -79,12 +79,14 @@ impl Recipe {
     }
 }
 
+type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
+
 /// What a recipe answers: one message, or any number of a stream's. Dropping it is how the caller goes
 /// away; what it waited with is then taken back.
 pub struct Answers {
     /// `None` after the end.
-    cooking: Option<Pin<Box<dyn Future<Output = Result<(), Status>>>>>,
-    deadline: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    cooking: Option<Boxed<Result<(), Status>>>,
+    deadline: Option<Boxed<()>>,
     outbox: Outbox,
 }
 
@@ -94,7 +96,7 @@ impl Answers {
         let outbox = Outbox::default();
         let cooking = cook(Client::new(front, context), recipe, message, outbox.clone());
         let deadline = context.deadline.map(|at| {
-            let passed: Pin<Box<dyn Future<Output = ()>>> = Box::pin(until(front, at));
+            let passed: Boxed<()> = Box::pin(until(front, at));
             passed
         });
         Answers {

@@ -4,6 +4,7 @@
 
 mod bench;
 mod clients;
+mod kubernetes;
 mod mutants;
 mod oracle;
 mod peers;
@@ -20,10 +21,12 @@ usage: cargo xtask <task>
   fix              format, and apply what the lints can mend by themselves
   tidy             the rules of the tree: what a crate may use, file heads, words that may not stay
   peers            build real etcd 3.5, 3.6, 3.7 and the interop tool into target/peers (needs Go)
-  interop [--all]  black-box tests of the built binary, with real etcd beside it; --all: the long form,
-                   and the task `clients`
+  interop [--all]  black-box tests of the built binary, with real etcd beside it, and the quick form of
+                   `kubernetes`; --all: the long forms, and the task `clients`
   suites [--scope NAME] [--quick] [TEST ...]
                    etcd's own end-to-end suite, judging the built binary; `suites --help` lists the rest
+  kubernetes [--quick] [--etcd PATH] [GO-TEST-ARGUMENT ...]
+                   the storage tests of Kubernetes' API server with the built binary as their etcd
   clients PATH...  the client libraries of Python, Node, Java and Rust, as far as their tools are installed,
                    at each of these programs
   oracle [STEPS]   our raft core beside Go's, of etcd 3.6 and 3.7: as many random steps on each, ten million unless told
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Some("peers") => peers::build().map(|_| ()),
         Some("interop") => peers::interop(rest),
         Some("suites") => suites::run_all(rest),
+        Some("kubernetes") => kubernetes::run_all(rest),
         Some("clients") => clients::run_all(&rest.iter().map(PathBuf::from).collect::<Vec<_>>()),
         Some("oracle") => oracle::run_all(rest),
         Some("mutants") => mutants::run_all(rest),

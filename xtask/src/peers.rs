@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{clients, root, run, target};
+use crate::{clients, kubernetes, root, run, target};
 
 const LINES: [&str; 3] = ["3.5", "3.6", "3.7"];
 const PROGRAMS: [(&str, &str); 3] = [
@@ -69,8 +69,9 @@ fn go(module: &Path, output: &Path, packages: &[&str]) -> Result<(), String> {
     .map_err(|error| format!("{error}\nThe interop tests need Go 1.24 or newer on the PATH."))
 }
 
-/// Builds the peers and the release binary, and runs the tests of crate `conformance` with both;
-/// with `--all` the tests of the formats and the client libraries of other languages as well.
+/// Builds the peers and the release binary, runs the tests of crate `conformance` with both, and
+/// Kubernetes' storage tests; with `--all` the long form of these, the tests of the formats and the
+/// client libraries of other languages as well.
 pub fn interop(args: &[String]) -> Result<(), String> {
     let all = match args {
         [] => false,
@@ -98,9 +99,11 @@ pub fn interop(args: &[String]) -> Result<(), String> {
         tests.env("MAINSTAY_INTEROP", "all");
     }
     run(&mut tests)?;
+    let ours = target().join("release/mainstay");
+    kubernetes::judge(&ours, !all, &[])?;
     if all {
         formats(&peers)?;
-        clients::run_all(&[peers.join("3.7/etcd"), target().join("release/mainstay")])?;
+        clients::run_all(&[peers.join("3.7/etcd"), ours])?;
     }
     Ok(())
 }

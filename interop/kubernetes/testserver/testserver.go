@@ -1,5 +1,3 @@
-//go:build kubernetes_storage_tests
-
 // Package testserver takes the place of the package of this name in k8s.io/apiserver when that
 // module's storage tests run: the same two functions, but the server is a program, named by
 // ETCD_PROGRAM, and not part of the test process. `cargo xtask kubernetes` puts it there.
@@ -150,8 +148,8 @@ type server struct {
 	command *exec.Cmd
 	ended   chan struct{}
 
-	mutex    sync.Mutex
-	output   []string // what went wrong, and what is not JSON
+	mutex  sync.Mutex
+	output []string // what went wrong, what is not JSON, and the last line
 }
 
 // start gives a server that has said that it serves.
@@ -203,12 +201,14 @@ func (s *server) follow(reader io.ReadCloser, ready chan<- struct{}) {
 	serves := false
 	lines := bufio.NewScanner(reader)
 	lines.Buffer(nil, 16<<20)
+	last := ""
 	for lines.Scan() {
+		last = lines.Text()
 		var line struct{ Level, Msg string }
 		err := json.Unmarshal(lines.Bytes(), &line)
 		if err != nil || (line.Level != "debug" && line.Level != "info" && line.Level != "warn") {
 			s.mutex.Lock()
-			s.output = append(s.output, lines.Text())
+			s.output = append(s.output, last)
 			s.mutex.Unlock()
 		}
 		if line.Msg == readyLine && !serves {
@@ -216,6 +216,9 @@ func (s *server) follow(reader io.ReadCloser, ready chan<- struct{}) {
 			close(ready)
 		}
 	}
+	s.mutex.Lock()
+	s.output = append(s.output, last)
+	s.mutex.Unlock()
 	io.Copy(io.Discard, reader)
 }
 

@@ -140,7 +140,8 @@ impl Raft {
         );
         match (result, self.role) {
             (Tally::Won, Role::PreCandidate) => self.start(Campaign::Election),
-            // Votes cannot outrun the own disk, since requests for them wait for it; garbage could.
+            // Requests for votes wait for the own disk, but whoever syncs may send them, and the answers may be here before
+            // `persisted` is.
             (Tally::Won, Role::Candidate) if self.durable_term == self.term => {
                 self.become_leader();
                 self.broadcast_append();

@@ -7,7 +7,7 @@ mod harness;
 use bytes::Bytes;
 use fastrand::Rng;
 use harness::{Node, Restart};
-use raft::{ConfState, Config, Message, Role};
+use raft::{ConfState, Config, Message, MessageKind, Role};
 
 /// Members 1 to n, all voters, and messages that never fail.
 struct Cluster {
@@ -103,6 +103,8 @@ fn others_disks_commit_for_a_leader_whose_own_is_frozen() {
     }
     let node = cluster.node(1);
     assert_eq!((node.raft().commit_index(), node.app.index), (index, index));
+    // What is on no disk of its own is not forgotten, though it is applied.
+    assert_eq!(node.raft().compact(index), before);
     // Reads are served as well.
     node.raft().read_index(7).unwrap();
     cluster.settle();
@@ -208,6 +210,29 @@ fn a_frozen_follower_does_not_count() {
     }
     assert_eq!(cluster.node(2).raft().soft_state().role, Role::Leader);
     assert!(cluster.node(2).raft().commit_index() > index);
+}
+
+/// Whoever syncs may send what waited for it at once, so answers may come before the core hears of its own disk.
+#[test]
+fn votes_that_outrun_the_own_disk_elect_when_it_has_caught_up() {
+    let members = ConfState {
+        voters: vec![1, 2, 3],
+        ..ConfState::default()
+    };
+    let mut config = Config::new(1, 1);
+    config.pre_vote = false;
+    let mut node = Node::founding(config, &members);
+    node.start(Restart::FromApplication);
+    let raft = node.raft();
+    raft.campaign();
+    let write = raft.poll().unwrap().write.unwrap();
+    for from in 2..=3 {
+        raft.step(Message::new(MessageKind::VoteResponse, 1, from, 2))
+            .unwrap();
+    }
+    assert_eq!((raft.term(), raft.soft_state().role), (2, Role::Candidate));
+    raft.persisted(write);
+    assert_eq!(raft.soft_state().role, Role::Leader);
 }
 
 /// Disks that lag at random, and leaders that come and go: `durable_index` never says more than the disk holds.

@@ -29,8 +29,9 @@ usage: cargo xtask <task>
                    the storage tests of Kubernetes' API server with the built binary as their etcd
   clients PATH...  the client libraries of Python, Node, Java and Rust, as far as their tools are installed,
                    at each of these programs
-  oracle [STEPS]   our raft core beside Go's, of etcd 3.6 and 3.7: as many random steps on each, ten million unless told
-                   (needs Go)
+  oracle [STEPS [SEED]]
+                   our raft core beside Go's, of etcd 3.6 and 3.7: as many random steps on each, ten million unless told,
+                   from this seed on (needs Go)
   mutants PACKAGE [WORD ...]
                    puts single faults into a copy of the package's sources (those whose name has the words): its
                    tests must find each

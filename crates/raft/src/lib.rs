@@ -12,8 +12,9 @@
 //! The crate never opens a file or a socket, never reads a clock, never starts a thread, and knows nothing of what
 //! the entries mean.
 //!
-//! The rules are those of go.etcd.io/raft/v3 v3.7.0, and `tests/oracle.rs` holds this core to it step by step. It
-//! differs on purpose where Go leaves a gap or relies on its peers:
+//! The rules are those of go.etcd.io/raft/v3 v3.7.0. `tests/oracle.rs` holds this core to it and to v3.6.0 step by step,
+//! `tests/interactions.rs` to the stories that the Go module tells of itself, and `cargo xtask mutants raft` shows that the
+//! tests see what breaks. It differs on purpose where Go leaves a gap or relies on its peers:
 //! - Requests for votes wait for the candidate's own disk, as etcd does around Go's core.
 //! - Committed entries come out before the own disk has them, if others' disks do.
 //! - A write is durable by its number, whatever term has begun since; entries that were replaced meanwhile are told apart.

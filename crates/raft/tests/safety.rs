@@ -59,6 +59,10 @@ struct Cluster {
     next_data: u64,
     next_read: u64,
     traces: bool,
+    /// Cuts last longer than an election.
+    long_cuts: bool,
+    /// How often members crash, of 8. If often, hardly anybody lives to lead.
+    crashes: u8,
 }
 
 const IDS_MAX: u64 = 8;
@@ -85,6 +89,8 @@ impl Cluster {
             next_data: 0,
             next_read: 0,
             traces: std::env::var("RAFT_SEED").is_ok(),
+            long_cuts: rng.bool(),
+            crashes: [0, 1, 2, 8][rng.usize(..4)],
             rng,
         };
         let profile = cluster.rng.u64(..);
@@ -368,7 +374,7 @@ impl Cluster {
         let message = if keep {
             self.network[place].clone()
         } else {
-            self.network.swap_remove(place)
+            self.network.remove(place)
         };
         let up = self
             .nodes
@@ -423,6 +429,12 @@ impl Cluster {
                 ConfChangeKind::AddNode
             }
         };
+        if kind == ConfChangeKind::RemoveNode
+            && self.nodes[&id].app.members.voters.len() < 3
+            && self.rng.u8(..8) > 0
+        {
+            return;
+        }
         let adds = matches!(kind, ConfChangeKind::AddNode | ConfChangeKind::AddLearnerNode);
         let target = if !adds || old == NONE {
             old
@@ -451,24 +463,29 @@ impl Cluster {
             return self.start(id);
         };
         match self.rng.u32(..1000) {
-            0..=399 if !self.network.is_empty() => {
-                let place = self.rng.usize(..self.network.len());
+            0..=429 if !self.network.is_empty() => {
+                // The oldest half of the time, so that things get done.
+                let place = if self.rng.bool() {
+                    0
+                } else {
+                    self.rng.usize(..self.network.len())
+                };
                 match self.rng.u8(..20) {
                     0 => {
-                        let lost = self.network.swap_remove(place);
+                        let lost = self.network.remove(place);
                         self.lose(&lost);
                     }
                     1 => self.deliver(place, true),
                     _ => self.deliver(place, false),
                 }
             }
-            400..=549 => self.nodes.get_mut(&id).unwrap().raft().tick(),
-            550..=699 => {
+            430..=499 => self.nodes.get_mut(&id).unwrap().raft().tick(),
+            500..=689 => {
                 self.nodes.get_mut(&id).unwrap().persist();
                 self.send(id);
                 self.observe(id);
             }
-            700..=789 => {
+            690..=789 => {
                 let count = self.rng.usize(1..5);
                 self.apply(id, count);
             }
@@ -504,7 +521,7 @@ impl Cluster {
                     raft.report_snapshot(other, self.rng.bool())
                 }
             }
-            950..=957 => self.crash(id),
+            950..=957 if self.rng.u8(..8) < self.crashes => self.crash(id),
             958..=979 => self.start_one(),
             980..=984 => {
                 let (from, to) = (self.rng.u64(1..self.next_id), self.rng.u64(1..self.next_id));
@@ -513,7 +530,7 @@ impl Cluster {
                     self.cut.insert((to, from));
                 }
             }
-            985..=987 => self.cut.clear(),
+            985..=987 if !self.long_cuts || self.rng.u8(..3) == 0 => self.cut.clear(),
             988..=989 => self.split(),
             990..=992 => self.nodes.get_mut(&id).unwrap().raft().campaign(),
             993..=996 => self.report(),
@@ -762,7 +779,7 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[test]
 fn raft_keeps_its_promises() {
-    let steps = setting("RAFT_STEPS", 3000);
+    let steps = setting("RAFT_STEPS", 6000);
     if let Some(seed) = std::env::var("RAFT_SEED").ok().and_then(|text| text.parse().ok()) {
         println!("{:?}", run(seed, steps));
         return;

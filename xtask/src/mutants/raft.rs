@@ -2,10 +2,11 @@
 
 use super::Mutant;
 
-/// None of them needs Go.
+/// None of them needs Go; `interactions` looks further where it is there.
 pub const TESTS: &[&str] = &[
     "--lib",
     "--test=garbage",
+    "--test=interactions",
     "--test=one_voter",
     "--test=safety",
     "--test=slow_disk",

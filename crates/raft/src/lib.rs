@@ -19,6 +19,7 @@
 //! - Committed entries come out before the own disk has them, if others' disks do.
 //! - A write is durable by its number, whatever term has begun since; entries that were replaced meanwhile are told apart.
 //! - A lone voter answers reads only after a commit in its term, since its commit index on disk lags.
+//! - A leader that was removed asks the last voter before it answers a read.
 //! - Reads that a smaller majority confirms are answered when the membership changes, not with the next heartbeat.
 //! - A restart takes what was applied as committed, and the last entry's term as the least term.
 //! - What no correct member sends is refused before it changes anything; a leader that contradicts what is committed is

@@ -19,7 +19,9 @@
 //! - Reads that a smaller majority confirms, or lets begin by the term's first commit: ours does not wait for an answer of
 //!   a member. The added file makes Go not wait for the commit, and Go 3.7 not for the confirmation.
 //! - What a removed member has confirmed: ours forgets it with the member, Go remembers. The added file makes Go forget.
-//! - A lone voter's reads: ours waits for a commit of the term. In runs that may come to one voter there are no reads.
+//! - A lone voter's reads: ours waits for a commit of the term, and a removed leader asks that voter; Go answers at once. In
+//!   runs that may come to one voter there are no reads.
+//! - A crash that keeps a write's entries and loses its term: ours takes the term from the entries. Writes are not torn here.
 //! - Go 3.6 confirms a read when a majority has echoed the context of that read or of one later read; ours, as Go 3.7,
 //!   when each of a majority has echoed a later one. Its heartbeats carry the request's context, ours a number: the two are
 //!   held to be one to one. It drops a repeated request: none are repeated. Answers are compared in their order, and Go's
@@ -45,7 +47,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use fastrand::Rng;
-use go::text::{entries_text, hex, ids, is_promise, message_text, normalize, state_text};
+use go::reads::OldReads;
+use go::text::{entries_text, ids, is_promise, message_text, normalize, state_text};
 use go::{Go, Line};
 use harness::{Disk, Node, Restart, decode_change, encode_change};
 use raft::{
@@ -82,91 +85,6 @@ const WANTED: [&str; 27] = [
     "too much uncommitted",
     "update",
 ];
-
-/// What makes the reads of Go 3.6 comparable; see the file's head.
-#[derive(Default)]
-struct OldReads {
-    /// Go's heartbeat contexts by (leader, term, ours), and back.
-    contexts: BTreeMap<(u64, u64, String), String>,
-    numbers: BTreeMap<(u64, u64, String), String>,
-    /// By leader: its term, and the answers that ours has given to itself ("r") and to others ("m") and Go not yet.
-    ahead: BTreeMap<u64, (u64, [VecDeque<String>; 2])>,
-}
-
-impl OldReads {
-    /// Takes answers out that Go has not given yet, and those that it gives later in the same order.
-    fn answers(&mut self, raft: &raft::Raft, own: &mut Vec<String>, other: &mut Vec<String>) {
-        let answer = |line: &String| line.starts_with("r ") || line.starts_with("m 16 ");
-        let (id, term) = (raft.id(), raft.term());
-        let (known, ahead) = self.ahead.entry(id).or_default();
-        if raft.soft_state().role != Role::Leader || *known != term {
-            *known = term;
-            *ahead = Default::default();
-        }
-        let queue = |line: &String| usize::from(line.starts_with('m'));
-        for line in own.extract_if(.., |line| answer(line)) {
-            ahead[queue(&line)].push_back(line);
-        }
-        // What comes out of order stays, and is a difference.
-        other.retain(|line| {
-            let expected = answer(line) && ahead[queue(line)].front() == Some(line);
-            if expected {
-                ahead[queue(line)].pop_front();
-            }
-            !expected
-        });
-    }
-
-    /// Gives Go's heartbeats the context of ours, if they mean the same request. One that ours has answered is no matter.
-    fn heartbeats(&mut self, own: &[String], other: &mut [String]) {
-        for line in own.iter().filter(|line| line.starts_with("m 8 ")) {
-            let fields: Vec<&str> = line.split(' ').collect();
-            let same =
-                |line: &&mut String| line.starts_with("m 8 ") && line.split(' ').nth(3) == Some(fields[3]);
-            let Some(theirs) = other.iter_mut().find(same) else {
-                continue;
-            };
-            let mut changed: Vec<&str> = theirs.split(' ').collect();
-            let (ours, context) = (fields[10], changed[10]);
-            let place = |context: &str| {
-                (
-                    fields[2].parse().unwrap(),
-                    fields[4].parse().unwrap(),
-                    context.to_owned(),
-                )
-            };
-            if ours != "-" {
-                let context = context.to_owned();
-                let known = self
-                    .contexts
-                    .entry(place(ours))
-                    .or_insert_with(|| context.clone());
-                let number = self
-                    .numbers
-                    .entry(place(&context))
-                    .or_insert_with(|| ours.to_owned());
-                if *known != context || number != ours {
-                    continue;
-                }
-            }
-            changed[10] = ours;
-            *theirs = changed.join(" ");
-        }
-    }
-
-    /// The echo of a heartbeat as Go expects it.
-    fn echo(&self, message: &Message) -> Message {
-        let place = (message.to, message.term, hex(&message.context));
-        let context = self.contexts.get(&place).map_or(Bytes::new(), |context| {
-            let byte = |place: usize| u8::from_str_radix(&context[place..place + 2], 16).unwrap();
-            (0..context.len()).step_by(2).map(byte).collect()
-        });
-        Message {
-            context,
-            ..message.clone()
-        }
-    }
-}
 
 struct Pair {
     line: Line,

@@ -12,35 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use fastrand::Rng;
+use harness::history::History;
 use harness::{App, Node, Restart, encode_change, show};
-use raft::{ConfChangeKind, ConfState, Config, Entry, Message, MessageKind, NONE, PeerState, Role};
-
-/// What is known to have happened, from all members together.
-#[derive(Default)]
-struct History {
-    /// Who led in a term.
-    leaders: BTreeMap<u64, u64>,
-    /// Whom a member voted for in a term.
-    votes: BTreeMap<(u64, u64), u64>,
-    /// Each entry ever appended anywhere, and the term of the one before it.
-    entries: BTreeMap<(u64, u64), (u64, Entry)>,
-    /// Each committed entry, and the lowest term in which somebody knew that it is committed.
-    committed: BTreeMap<u64, (Entry, u64)>,
-    /// The digest of the application after each index.
-    digests: BTreeMap<u64, u64>,
-    /// The highest index that a leader has committed.
-    acknowledged: u64,
-    /// Reads that wait: (member, context) to what had been acknowledged when they began.
-    reads: BTreeMap<(u64, u64), u64>,
-    /// How often things happened that the test must not miss.
-    seen: BTreeMap<&'static str, u64>,
-}
-
-impl History {
-    fn saw(&mut self, what: &'static str) {
-        *self.seen.entry(what).or_default() += 1;
-    }
-}
+use raft::{ConfChangeKind, ConfState, Config, Message, MessageKind, NONE, PeerState, Role};
 
 struct Cluster {
     rng: Rng,

@@ -2,6 +2,7 @@
 //! Never needed: without Go, or without the module, callers say so and pass.
 #![allow(dead_code, clippy::unwrap_used, clippy::print_stdout)]
 
+pub mod reads;
 pub mod text;
 
 use std::io::{BufRead, BufReader, Write as _};

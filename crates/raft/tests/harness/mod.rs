@@ -2,6 +2,7 @@
 //! late, and a process that can crash. Nothing here decides anything by itself: the tests say what happens when.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod history;
 pub mod show;
 
 use std::collections::VecDeque;

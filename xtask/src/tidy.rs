@@ -23,6 +23,7 @@ const BELOW_SERVER: &[&str] = &[
     "crates/mvcc/src",
     "crates/raft/src",
     "crates/state/src",
+    "crates/tls/src",
     "crates/wal/src",
 ];
 
@@ -88,6 +89,7 @@ const ABSENCES: &[Absence] = &[
             "crates/raft/src",
             "crates/server/src",
             "crates/state/src",
+            "crates/tls/src",
             "crates/wal/src",
         ],
         except: &[],

@@ -9,17 +9,23 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::client::SendRequest;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request};
+use tls::rustls::{self, pki_types::ServerName};
+use tls::{ClientSide, words};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
 
+use crate::security::{Security, is_socket, scheme};
 use crate::{EXIT_ERROR, Failure};
 
 /// How a client reaches a member.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    /// `host:port`, `http://host:port` or `unix://path`.
+    /// `host:port`, `http(s)://host:port` or `unix(s)://path`.
     pub(crate) endpoints: Vec<String>,
     pub(crate) dial_timeout: Duration,
+    /// What TLS needs, where it is asked for or the endpoints ask for it.
+    pub(crate) security: Security,
     /// Longest answer in bytes.
     pub(crate) receive_bytes_max: usize,
 }
@@ -37,10 +43,12 @@ const WINDOW_BYTES: u32 = 4 << 20;
 impl Client {
     /// Connects to the first endpoint that answers before `deadline`.
     pub(crate) async fn connect(config: &Config, deadline: Option<Instant>) -> Result<Client, Failure> {
+        let tls = config.security.for_endpoints(&config.endpoints)?;
         let mut last = String::new();
         loop {
             for endpoint in &config.endpoints {
-                let attempt = tokio::time::timeout(config.dial_timeout, connect_one(endpoint, config));
+                let attempt = connect_one(endpoint, tls.as_deref(), config);
+                let attempt = tokio::time::timeout(config.dial_timeout, attempt);
                 match attempt.await {
                     Ok(Ok(client)) => return Ok(client),
                     Ok(Err(Dial::Never(text))) => return Err(Failure::bad_args(text)),
@@ -96,36 +104,59 @@ enum Dial {
     NotNow(String),
 }
 
-async fn connect_one(endpoint: &str, config: &Config) -> Result<Client, Dial> {
+/// Connects to one endpoint: `host:port`, `http(s)://host:port`, `unix(s)://path`.
+async fn connect_one(endpoint: &str, tls: Option<&ClientSide>, config: &Config) -> Result<Client, Dial> {
     let not_now = |error: &dyn std::fmt::Display| Dial::NotNow(error.to_string());
-    let endpoint = endpoint.trim();
-    if let Some(path) = endpoint
-        .strip_prefix("unix://")
-        .or_else(|| endpoint.strip_prefix("unix:"))
-    {
-        let stream = UnixStream::connect(path).await.map_err(|error| not_now(&error))?;
-        return handshake(stream, "localhost".to_string(), config).await;
+    let (_, rest) = scheme(endpoint);
+    if is_socket(endpoint) {
+        let stream = UnixStream::connect(rest).await.map_err(|error| not_now(&error))?;
+        // The name of the file stands for the server's: client/v3/internal/endpoint.
+        let file = rest.rsplit('/').next().unwrap_or_default();
+        let name = file.split(':').next().unwrap_or_default();
+        return secure(stream, name, "localhost", tls, config).await;
     }
-    if endpoint.starts_with("https://") {
-        return Err(Dial::Never(format!(
-            "{endpoint}: this version of the tool cannot speak TLS; use an http:// endpoint"
-        )));
-    }
-    let authority = endpoint
-        .strip_prefix("http://")
-        .unwrap_or(endpoint)
-        .trim_end_matches('/')
-        .to_string();
+    let authority = rest.trim_end_matches('/');
     if authority.is_empty() {
         return Err(Dial::Never(
             "an endpoint is empty: give --endpoints=host:port".to_string(),
         ));
     }
-    let stream = TcpStream::connect(&authority)
+    let stream = TcpStream::connect(authority)
         .await
         .map_err(|error| not_now(&error))?;
     stream.set_nodelay(true).map_err(|error| not_now(&error))?;
-    handshake(stream, authority, config).await
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    secure(stream, host, authority, tls, config).await
+}
+
+async fn secure<S>(
+    stream: S,
+    server: &str,
+    authority: &str,
+    tls: Option<&ClientSide>,
+    config: &Config,
+) -> Result<Client, Dial>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let Some(tls) = tls else {
+        return handshake(stream, authority.to_string(), config).await;
+    };
+    let failed = |why: &dyn std::fmt::Display| {
+        Dial::NotNow(format!(
+            "connection error: desc = \"transport: authentication handshake failed: {why}\""
+        ))
+    };
+    let name = ServerName::try_from(server.to_string()).map_err(|error| failed(&error))?;
+    let connector = TlsConnector::from(tls.config().map_err(|error| failed(&error))?);
+    let stream = connector.connect(name, stream).await.map_err(|error| {
+        let inner = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        inner.map_or_else(|| failed(&error), |error| failed(&words::of(error)))
+    })?;
+    handshake(stream, authority.to_string(), config).await
 }
 
 async fn handshake<S>(stream: S, authority: String, config: &Config) -> Result<Client, Dial>

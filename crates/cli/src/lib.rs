@@ -10,6 +10,7 @@ mod client;
 mod ctl;
 mod flags;
 mod json;
+mod security;
 mod table;
 mod text;
 mod utl;

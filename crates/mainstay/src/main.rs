@@ -22,6 +22,9 @@ fn main() -> ExitCode {
 }
 
 fn serve(program: &str, args: &[String]) -> ExitCode {
+    if args.first().is_some_and(|word| word == "gateway") {
+        return server::gateway(program, args);
+    }
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     let env: Vec<(String, String)> = std::env::vars_os()
         .map(|(name, value)| (text(name), text(value)))

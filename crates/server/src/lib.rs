@@ -6,6 +6,7 @@ pub mod config;
 mod driver;
 mod front;
 mod grpc;
+mod guard;
 mod http;
 mod listen;
 pub mod log;
@@ -13,7 +14,9 @@ mod metrics;
 mod run;
 mod server;
 mod services;
+mod tcp_gateway;
 #[cfg(test)]
 mod tests;
 
 pub use run::run;
+pub use tcp_gateway::gateway;

@@ -5,13 +5,15 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
 
 use crate::config::{Config, Scheme, Url};
-use crate::front::Socket;
+use crate::front::Plain;
+use crate::guard::{Guard, Guards};
 
 /// Connections that may wait to be accepted; the system may allow fewer.
 const BACKLOG: i32 = 4096;
@@ -40,6 +42,8 @@ pub struct Listener {
     pub door: Door,
     /// Where it listens, as it is logged.
     pub address: String,
+    /// What it asks of connections; nothing if all are in the clear.
+    pub guard: Option<Arc<Guard>>,
     kind: Kind,
 }
 
@@ -57,53 +61,72 @@ pub struct ListenError {
     reason: String,
 }
 
+impl ListenError {
+    fn new(kind: &'static str, address: &str, error: &io::Error) -> ListenError {
+        ListenError {
+            kind,
+            address: address.to_string(),
+            reason: format!("bind: {}", reason(error)),
+        }
+    }
+}
+
 /// Opens all listeners of the settings.
-pub fn open_all(config: &Config) -> Result<Vec<Listener>, ListenError> {
+pub fn open_all(config: &Config, guards: &Guards) -> Result<Vec<Listener>, ListenError> {
     let http = config.listen_client_http_urls.is_empty();
-    let all = [
-        (&config.listen_peer_urls, Door::Peer),
+    let mut listeners = Vec::new();
+    for url in &config.listen_peer_urls {
+        // A unix socket of members has no TLS in etcd, whatever its scheme.
+        let guard = (url.scheme() == Scheme::Https)
+            .then(|| guards.of_peers())
+            .flatten();
+        listeners.push(open(url, Door::Peer, guard, config)?);
+    }
+    for (urls, door) in [
         (&config.listen_client_urls, Door::Client { http }),
         (&config.listen_client_http_urls, Door::ClientHttp),
-        (&config.listen_metrics_urls, Door::Metrics),
-    ];
-    let mut listeners = Vec::new();
-    for (urls, door) in all {
-        for url in urls {
-            listeners.push(open(url, door, config)?);
+    ] {
+        for (at, url) in urls.iter().enumerate() {
+            let same = |other: &&Url| other.address() == url.address();
+            // URLs that differ in the scheme alone share a listener: embed/etcd.go configureClientListeners.
+            if urls[..at].iter().any(|other| same(&other)) {
+                continue;
+            }
+            let secure = urls.iter().filter(same).any(|url| url.scheme().is_tls());
+            let plain_too = urls.iter().filter(same).any(|url| !url.scheme().is_tls());
+            let guard = secure.then(|| guards.of_clients(plain_too)).flatten();
+            listeners.push(open(url, door, guard, config)?);
         }
+    }
+    for url in &config.listen_metrics_urls {
+        let guard = (url.scheme() == Scheme::Https)
+            .then(|| guards.of_metrics())
+            .flatten();
+        listeners.push(open(url, Door::Metrics, guard, config)?);
     }
     Ok(listeners)
 }
 
-fn open(url: &Url, door: Door, config: &Config) -> Result<Listener, ListenError> {
-    match url.scheme() {
+fn open(url: &Url, door: Door, guard: Option<Guard>, config: &Config) -> Result<Listener, ListenError> {
+    let given = url.address();
+    let (address, kind) = match url.scheme() {
         Scheme::Unix | Scheme::Unixs => {
-            let address = url.address().to_string();
-            let listener = open_unix(&address).map_err(|error| ListenError {
-                kind: "unix",
-                address: address.clone(),
-                reason: format!("bind: {}", reason(&error)),
-            })?;
-            Ok(Listener {
-                door,
-                address,
-                kind: Kind::Unix(listener),
-            })
+            let listener = open_unix(given).map_err(|error| ListenError::new("unix", given, &error))?;
+            (given.to_string(), Kind::Unix(listener))
         }
         Scheme::Http | Scheme::Https => {
-            let listener = open_tcp(url, config).map_err(|error| ListenError {
-                kind: "tcp",
-                address: url.address().to_string(),
-                reason: format!("bind: {}", reason(&error)),
-            })?;
+            let listener = open_tcp(url, config).map_err(|error| ListenError::new("tcp", given, &error))?;
             let bound = listener.local_addr();
-            Ok(Listener {
-                door,
-                address: bound.map_or_else(|_| url.address().to_string(), |bound| bound.to_string()),
-                kind: Kind::Tcp(listener),
-            })
+            let address = bound.map_or_else(|_| given.to_string(), |bound| bound.to_string());
+            (address, Kind::Tcp(listener))
         }
-    }
+    };
+    Ok(Listener {
+        door,
+        address,
+        guard: guard.map(Arc::new),
+        kind,
+    })
 }
 
 /// Go's words where scripts look for them.
@@ -155,6 +178,8 @@ fn open_tcp(url: &Url, config: &Config) -> io::Result<TcpListener> {
 pub struct Acceptor {
     /// What it offers.
     pub door: Door,
+    /// What it asks of connections.
+    pub guard: Option<Arc<Guard>>,
     kind: AsyncKind,
 }
 
@@ -168,6 +193,7 @@ impl Acceptor {
     pub fn new(listener: Listener) -> io::Result<Acceptor> {
         Ok(Acceptor {
             door: listener.door,
+            guard: listener.guard,
             kind: match listener.kind {
                 Kind::Tcp(listener) => AsyncKind::Tcp(tokio::net::TcpListener::from_std(listener)?),
                 Kind::Unix(listener) => AsyncKind::Unix(tokio::net::UnixListener::from_std(listener)?),
@@ -200,15 +226,15 @@ pub enum Incoming {
 
 impl Incoming {
     /// The socket in the runtime of the thread that serves it.
-    pub fn settle(self) -> io::Result<Socket> {
+    pub fn settle(self) -> io::Result<Plain> {
         match self {
             Incoming::Tcp(stream) => {
                 stream.set_nodelay(true)?;
                 let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
                 SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-                Ok(Socket::tcp(TcpStream::from_std(stream)?))
+                Ok(Plain::tcp(TcpStream::from_std(stream)?))
             }
-            Incoming::Unix(stream) => Ok(Socket::unix(tokio::net::UnixStream::from_std(stream)?)),
+            Incoming::Unix(stream) => Ok(Plain::unix(tokio::net::UnixStream::from_std(stream)?)),
         }
     }
 }

@@ -197,7 +197,7 @@ fn watch_signals(server: &Server, log: &Log) -> std::io::Result<()> {
 }
 
 /// Tells systemd that the server serves, if systemd asked.
-fn notify_systemd(log: &Log) {
+pub fn notify_systemd(log: &Log) {
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net::{SocketAddr, UnixDatagram};
 

@@ -15,6 +15,7 @@ use crate::driver::{
     Clock, Driver, Event, Inbox, LONG_THREADS, Pool, READ_THREADS, Surroundings, lock, unix_ms,
 };
 use crate::front::{self, Common, Order, Orders};
+use crate::guard::Guards;
 use crate::listen::{self, Door, ListenError, Listener};
 use crate::log::Log;
 use crate::metrics::{MeasuredDisk, Metrics};
@@ -66,10 +67,13 @@ impl Server {
         log.info("configuring peer listeners")
             .list("listen-peer-urls", texts(&config.listen_peer_urls))
             .emit();
+        let mut guards = Guards::default();
+        guards.peers(&config, &log).map_err(StartError::Settings)?;
         log.info("configuring client listeners")
             .list("listen-client-urls", texts(&config.listen_client_urls))
             .emit();
-        let listeners = listen::open_all(&config)?;
+        guards.clients(&config, &log).map_err(StartError::Settings)?;
+        let listeners = listen::open_all(&config, &guards)?;
         #[cfg(test)]
         let addresses = listeners
             .iter()
@@ -100,6 +104,7 @@ impl Server {
         )?;
         announce_serving(&config, &log, &shared);
         let calls_max = usize::try_from(config.max_concurrent_streams).unwrap_or(usize::MAX);
+        guards.announce_clients(&config, &log);
         let common = Arc::new(Common {
             gateway_calls: Semaphore::new(calls_max.min(Semaphore::MAX_PERMITS)),
             config,
@@ -148,18 +153,37 @@ impl Server {
     pub fn open_doors(&self) {
         let doors = std::mem::take(&mut *lock(&self.client_doors));
         for listener in &doors {
-            let traffic = match listener.door {
-                Door::Client { http: true } => "grpc+http",
-                Door::Client { http: false } => "grpc",
-                Door::ClientHttp | Door::Metrics | Door::Peer => "http",
-            };
+            self.announce_door(listener);
+        }
+        self.accept(doors);
+    }
+
+    /// embed/serve.go and embed/etcd.go: a listener for both kinds has two lines.
+    fn announce_door(&self, listener: &Listener) {
+        let traffic = match listener.door {
+            Door::Client { http: true } => "grpc+http",
+            Door::Client { http: false } => "grpc",
+            Door::Metrics => {
+                let scheme = if listener.guard.is_some() { "https" } else { "http" };
+                let url = format!("{scheme}://{}", listener.address);
+                self.log.info("serving metrics").text("address", url).emit();
+                return;
+            }
+            Door::ClientHttp | Door::Peer => "http",
+        };
+        let serving = |text: &str| {
             self.log
-                .info("serving client traffic insecurely; this is strongly discouraged!")
+                .info(text)
                 .text("traffic", traffic)
                 .text("address", &listener.address)
                 .emit();
+        };
+        if listener.guard.as_ref().is_none_or(|guard| guard.plain_too) {
+            serving("serving client traffic insecurely; this is strongly discouraged!");
         }
-        self.accept(doors);
+        if listener.guard.is_some() {
+            serving("serving client traffic securely");
+        }
     }
 
     /// Waits for the next event.

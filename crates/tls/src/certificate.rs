@@ -1,6 +1,6 @@
 //! What a certificate says of its holder. Never decides whether to believe it.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 use x509_parser::extensions::GeneralName;

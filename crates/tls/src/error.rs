@@ -14,7 +14,9 @@ pub enum Error {
         cert: String,
     },
     /// The same for the certificate shown to servers. The odd bracket is etcd's.
-    #[error("ClientKeyFile and ClientCertFile must both be present or both absent: key: {key}, cert: {cert}]")]
+    #[error(
+        "ClientKeyFile and ClientCertFile must both be present or both absent: key: {key}, cert: {cert}]"
+    )]
     ClientHalf {
         /// The key's file.
         key: String,

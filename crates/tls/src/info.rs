@@ -16,6 +16,14 @@ pub enum Version {
 }
 
 impl Version {
+    /// Its name in flags.
+    pub fn name(self) -> &'static str {
+        match self {
+            Version::Tls12 => "TLS1.2",
+            Version::Tls13 => "TLS1.3",
+        }
+    }
+
     /// The version of a name, `None` for the empty one; the error is etcd's (tlsutil/versions.go).
     pub fn parse(name: &str) -> Result<Option<Version>, String> {
         match name {

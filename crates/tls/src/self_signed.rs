@@ -1,12 +1,12 @@
 //! Certificates that a program makes for itself: `--auto-tls` and `--peer-auto-tls`
 //! (transport/listener.go `SelfCert`).
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, SanType, date_time_ymd,
 };
 
 /// Most years that are written into a certificate: more than anybody will keep one.
@@ -34,9 +34,7 @@ pub fn make_self_signed(hosts: &[String], now: Duration, years: u64) -> Result<S
     params.not_before = epoch + now;
     params.not_after = epoch + not_after;
     params.distinguished_name = DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::OrganizationName, "etcd");
+    params.distinguished_name.push(DnType::OrganizationName, "etcd");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![
         KeyUsagePurpose::KeyEncipherment,

@@ -55,6 +55,15 @@ impl Trust {
     }
 }
 
+/// rustls names no reason of its own for an authority's certificate that is not trusted itself. To
+/// Go it is one that nobody knows.
+fn named(error: RustlsError) -> RustlsError {
+    match error {
+        RustlsError::InvalidCertificate(CertificateError::Other(_)) => unknown(),
+        other => other,
+    }
+}
+
 fn unknown() -> RustlsError {
     RustlsError::InvalidCertificate(CertificateError::UnknownIssuer)
 }
@@ -70,8 +79,7 @@ pub(crate) struct Clients {
 impl Clients {
     pub(crate) fn new(ca_file: &str, provider: &Arc<CryptoProvider>) -> Result<Arc<Clients>, Error> {
         let trust = Trust::load(ca_file)?;
-        let builder =
-            WebPkiClientVerifier::builder_with_provider(trust.store.clone(), provider.clone());
+        let builder = WebPkiClientVerifier::builder_with_provider(trust.store.clone(), provider.clone());
         let inner = builder.build().ok();
         Ok(Arc::new(Clients { trust, inner }))
     }
@@ -79,7 +87,9 @@ impl Clients {
 
 impl ClientCertVerifier for Clients {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.inner.as_ref().map_or(&[], |inner| inner.root_hint_subjects())
+        self.inner
+            .as_ref()
+            .map_or(&[], |inner| inner.root_hint_subjects())
     }
 
     fn verify_client_cert(
@@ -94,7 +104,7 @@ impl ClientCertVerifier for Clients {
         };
         match verified {
             Err(_) if self.trust.has(end_entity, Use::Client, now) => Ok(ClientCertVerified::assertion()),
-            other => other,
+            other => other.map_err(named),
         }
     }
 
@@ -138,8 +148,7 @@ impl Servers {
         provider: &Arc<CryptoProvider>,
     ) -> Result<Arc<Servers>, Error> {
         let trust = Trust::load(ca_file)?;
-        let builder =
-            WebPkiServerVerifier::builder_with_provider(trust.store.clone(), provider.clone());
+        let builder = WebPkiServerVerifier::builder_with_provider(trust.store.clone(), provider.clone());
         Ok(Arc::new(Servers {
             inner: builder.build().ok(),
             trust: Some(trust),
@@ -171,9 +180,7 @@ impl ServerCertVerifier for Servers {
         };
         let name = self.name.as_ref().unwrap_or(dialled);
         let verified = match &self.inner {
-            Some(inner) => {
-                inner.verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
-            }
+            Some(inner) => inner.verify_server_cert(end_entity, intermediates, name, ocsp_response, now),
             None => Err(unknown()),
         };
         match verified {
@@ -181,7 +188,7 @@ impl ServerCertVerifier for Servers {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
                 Ok(ServerCertVerified::assertion())
             }
-            other => other,
+            other => other.map_err(named),
         }
     }
 

@@ -11,9 +11,7 @@ pub fn of(error: &Error) -> String {
         Error::InvalidCertificate(error) => {
             format!("tls: failed to verify certificate: {}", of_certificate(error))
         }
-        Error::NoApplicationProtocol => {
-            "tls: client requested unsupported application protocols".to_string()
-        }
+        Error::NoApplicationProtocol => "tls: client requested unsupported application protocols".to_string(),
         Error::PeerIncompatible(why) => match why {
             PeerIncompatible::NoCipherSuitesInCommon => {
                 "tls: no cipher suite supported by both client and server".to_string()
@@ -94,10 +92,18 @@ fn plain(name: &str) -> String {
 fn when(error: &CertificateError) -> String {
     match error {
         CertificateError::ExpiredContext { time, not_after } => {
-            format!("current time {} is after {}", date(time.as_secs()), date(not_after.as_secs()))
+            format!(
+                "current time {} is after {}",
+                date(time.as_secs()),
+                date(not_after.as_secs())
+            )
         }
         CertificateError::NotValidYetContext { time, not_before } => {
-            format!("current time {} is before {}", date(time.as_secs()), date(not_before.as_secs()))
+            format!(
+                "current time {} is before {}",
+                date(time.as_secs()),
+                date(not_before.as_secs())
+            )
         }
         _ => "the certificate does not say when".to_string(),
     }
@@ -111,12 +117,15 @@ fn date(unix_seconds: u64) -> String {
     // algorithms").
     let days = days.saturating_add(719_468);
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     let year = era * 400 + year_of_era + i64::from(month <= 2);
     format!(
         "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",

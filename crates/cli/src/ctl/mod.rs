@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::client::{Client, Config};
 use crate::flags::{Command, Flag, Kind, Line, Parsed, Tool, flag};
+use crate::security::Security;
 use crate::{EXIT_ERROR, Failure};
 use print::Printer;
 
@@ -173,15 +174,7 @@ const VERSION: Command = Command {
 
 /// Flags that need what this version does not have: silently going on without them would send in
 /// the clear what was meant to be protected.
-const REFUSED: &[&str] = &[
-    "cert",
-    "key",
-    "cacert",
-    "user",
-    "password",
-    "auth-jwt-token",
-    "discovery-srv",
-];
+const REFUSED: &[&str] = &["user", "password", "auth-jwt-token", "discovery-srv"];
 
 /// Runs one command line.
 pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
@@ -210,6 +203,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
         .build()?;
     let context = Context {
         printer: Printer::new(&parsed)?,
+        security: Security::new(&parsed)?,
         parsed,
     };
     runtime.block_on(dispatch(&context))
@@ -244,6 +238,7 @@ async fn dispatch(context: &Context) -> Result<(), Failure> {
 struct Context {
     parsed: Parsed,
     printer: Printer,
+    security: Security,
 }
 
 impl Context {
@@ -264,6 +259,7 @@ impl Context {
         Config {
             endpoints,
             dial_timeout: self.parsed.duration("dial-timeout"),
+            security: self.security.clone(),
             receive_bytes_max: if receive == 0 { RECEIVE_BYTES_MAX } else { receive },
         }
     }

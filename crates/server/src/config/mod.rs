@@ -19,8 +19,8 @@ use api::version::Line;
 pub use api::url::{Scheme, Url};
 pub use resolve::AutoCompaction;
 pub use usage::arch;
-pub use value::Span;
 use value::Value;
+pub use value::{Span, parse_span, quote};
 
 use crate::log::Level;
 
@@ -81,6 +81,16 @@ pub struct Config {
     pub unsafe_no_fsync: bool,
     pub force_new_cluster: bool,
     pub gates: Gates,
+    /// `cert-file`, `key-file` and their like.
+    pub client_tls: tls::Info,
+    pub client_auto_tls: bool,
+    /// `peer-cert-file`, `peer-key-file` and their like.
+    pub peer_tls: tls::Info,
+    pub peer_auto_tls: bool,
+    /// In years.
+    pub self_signed_cert_validity: u64,
+    /// As given, for the log.
+    pub cipher_suites: Vec<String>,
     pub log: LogConfig,
 }
 
@@ -395,14 +405,11 @@ mod tests {
     #[test]
     fn what_is_not_there_is_refused_or_warned_of() {
         for line in [
-            "--cert-file x",
-            "--auto-tls",
-            "--peer-client-cert-auth",
+            "--client-crl-file x",
+            "--peer-cert-allowed-cn x",
+            "--client-cert-allowed-hostname x",
             "--discovery-srv x",
             "--auth-token jwt,pub-key=x",
-            "--listen-client-urls https://127.0.0.1:1 --advertise-client-urls https://127.0.0.1:1",
-            "--listen-peer-urls https://127.0.0.1:1",
-            "--trusted-ca-file ca",
         ] {
             let error = run(line, &[]).err().map(|error| error.to_string());
             assert!(
@@ -453,6 +460,19 @@ mod tests {
                 "--log-format x",
                 "unknown log format: x, supported values json, console",
             ),
+            (
+                "--tls-min-version TLS1.1",
+                "unexpected TLS version \"TLS1.1\" (must be one of: TLS1.2, TLS1.3)",
+            ),
+            (
+                "--tls-min-version TLS1.3 --tls-max-version TLS1.2",
+                "min version (TLS1.3) is greater than max version (TLS1.2)",
+            ),
+            (
+                "--tls-min-version TLS1.3 --cipher-suites TLS_AES_128_GCM_SHA256",
+                "cipher suites cannot be configured when only TLS1.3 is enabled",
+            ),
+            ("--cipher-suites a,b", "unexpected TLS cipher suite \"a\""),
         ] {
             assert_eq!(
                 run(line, &[]).err(),

@@ -131,13 +131,14 @@ pub fn resolve(
         ));
     }
     check_gates(&config, notices)?;
+    check_tls(&config)?;
     // etcd looks at this only on the command line; its sample file says `proxy`.
     if !from_file && settings.text("discovery-fallback") == "proxy" {
         return Err(invalid(
             "v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"",
         ));
     }
-    refuse(given, &config, notices)?;
+    refuse(given, notices)?;
     follow_name_and_host(&mut config, default_host, notices);
     Ok(config)
 }
@@ -202,8 +203,33 @@ fn assemble(s: &Settings<'_>) -> Result<Config, ConfigError> {
         unsafe_no_fsync: s.flag("unsafe-no-fsync"),
         force_new_cluster: s.flag("force-new-cluster"),
         gates: gates(s),
+        client_tls: tls_info(s, "")?,
+        client_auto_tls: s.flag("auto-tls"),
+        peer_tls: tls_info(s, "peer-")?,
+        peer_auto_tls: s.flag("peer-auto-tls"),
+        self_signed_cert_validity: s.uint("self-signed-cert-validity"),
+        cipher_suites: s.list("cipher-suites"),
         log: log_config(s)?,
         name,
+    })
+}
+
+/// The TLS settings of one side; its flags begin with `prefix`.
+fn tls_info(s: &Settings<'_>, prefix: &str) -> Result<tls::Info, ConfigError> {
+    let text = |name: &str| s.text(&format!("{prefix}{name}"));
+    let version = |name: &str| tls::Version::parse(&s.text(name)).map_err(invalid);
+    Ok(tls::Info {
+        cert_file: text("cert-file"),
+        key_file: text("key-file"),
+        client_cert_file: text("client-cert-file"),
+        client_key_file: text("client-key-file"),
+        trusted_ca_file: text("trusted-ca-file"),
+        client_cert_auth: s.flag(&format!("{prefix}client-cert-auth")),
+        skip_client_san_verify: !prefix.is_empty() && s.flag("peer-skip-client-san-verification"),
+        cipher_suites: tls::cipher_suites(&s.list("cipher-suites")).map_err(invalid)?,
+        min_version: version("tls-min-version")?,
+        max_version: version("tls-max-version")?,
+        ..tls::Info::default()
     })
 }
 
@@ -385,8 +411,28 @@ fn check_gates(config: &Config, notices: &mut Vec<Notice>) -> Result<(), ConfigE
     Ok(())
 }
 
+fn check_tls(config: &Config) -> Result<(), ConfigError> {
+    let info = &config.client_tls;
+    if let (Some(min), Some(max)) = (info.min_version, info.max_version)
+        && min > max
+    {
+        return Err(invalid(format!(
+            "min version ({}) is greater than max version ({})",
+            min.name(),
+            max.name()
+        )));
+    }
+    // Go cannot choose suites of TLS 1.3, and etcd says so.
+    if info.min_version == Some(tls::Version::Tls13) && info.cipher_suites.given {
+        return Err(invalid(
+            "cipher suites cannot be configured when only TLS1.3 is enabled",
+        ));
+    }
+    Ok(())
+}
+
 /// Refuses what would be unsafe to go on without, and warns of what has no effect.
-fn refuse(given: &Given, config: &Config, notices: &mut Vec<Notice>) -> Result<(), ConfigError> {
+fn refuse(given: &Given, notices: &mut Vec<Notice>) -> Result<(), ConfigError> {
     for flag in &FLAGS {
         let Some(value) = given.get(flag.name) else {
             continue;
@@ -418,17 +464,7 @@ fn refuse(given: &Given, config: &Config, notices: &mut Vec<Notice>) -> Result<(
             ));
         }
     }
-    let listened = [
-        &config.listen_peer_urls,
-        &config.listen_client_urls,
-        &config.listen_client_http_urls,
-        &config.listen_metrics_urls,
-        &config.initial_advertise_peer_urls,
-    ];
-    match listened.into_iter().flatten().find(|url| url.scheme().is_tls()) {
-        Some(url) => Err(invalid(format!("TLS is not supported yet: {url}"))),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Advertises this machine's address where the listener is open to all and nothing else was

@@ -2,6 +2,7 @@
 //! that is in here belongs to one thread; what others have for it comes through its inbox.
 
 pub mod call;
+mod handshake;
 mod pump;
 mod socket;
 mod thread;
@@ -21,7 +22,7 @@ use crate::config::Config;
 use crate::driver::{Clock, Driver, Inbox};
 use crate::log::Log;
 use crate::metrics::Metrics;
-pub use socket::Socket;
+pub use socket::Plain;
 pub use thread::{Order, Orders, start};
 
 /// Who waits for what the front has for a token.

@@ -13,10 +13,12 @@ use member::frontend::Frontend;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{LocalSet, spawn_local};
 
-use super::socket::{Socket, Speech};
+use super::handshake;
+use super::socket::{Plain, Speech};
 use super::{Common, Front};
 use crate::driver::{Event, Inbox};
 use crate::grpc::{self, Terms};
+use crate::guard::Guard;
 use crate::http;
 use crate::http::Offer;
 use crate::listen::{Acceptor, Door, Incoming, Listener};
@@ -29,7 +31,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What a front thread is told.
 pub enum Order {
     /// Serve this connection.
-    Serve(Incoming, Door),
+    Serve(Incoming, Door, Option<Arc<Guard>>),
     /// Accept connections for all front threads.
     Accept(Vec<Listener>, Arc<Vec<Orders>>),
     /// Finish.
@@ -65,9 +67,9 @@ async fn live(front: Rc<Front>, mut queue: UnboundedReceiver<Order>, events: Sen
     let mut acceptors = Vec::new();
     while let Some(order) = queue.recv().await {
         match order {
-            Order::Serve(incoming, door) => {
-                if let Ok(socket) = incoming.settle() {
-                    spawn_local(serve(front.clone(), socket, door));
+            Order::Serve(incoming, door, guard) => {
+                if let Ok(plain) = incoming.settle() {
+                    spawn_local(serve(front.clone(), plain, door, guard));
                 }
             }
             Order::Accept(listeners, all) => {
@@ -102,7 +104,8 @@ async fn accept(front: Rc<Front>, listener: Listener, all: Arc<Vec<Orders>>) {
     loop {
         match acceptor.accept().await {
             Ok(incoming) => {
-                let _ = all[next % all.len()].send(Order::Serve(incoming, acceptor.door));
+                let order = Order::Serve(incoming, acceptor.door, acceptor.guard.clone());
+                let _ = all[next % all.len()].send(order);
                 next += 1;
             }
             Err(error) => {
@@ -118,8 +121,15 @@ async fn accept(front: Rc<Front>, listener: Listener, all: Arc<Vec<Orders>>) {
     }
 }
 
-async fn serve(front: Rc<Front>, mut socket: Socket, door: Door) {
+async fn serve(front: Rc<Front>, plain: Plain, door: Door, guard: Option<Arc<Guard>>) {
     let _present = front.enter();
+    let admitted = tokio::select! {
+        admitted = handshake::admit(&front, plain, guard.as_deref()) => admitted,
+        () = front.stopped() => return,
+    };
+    let Some(mut socket) = admitted else {
+        return;
+    };
     let terms = Terms {
         grpc: matches!(door, Door::Client { .. }),
         http: match door {
@@ -128,7 +138,7 @@ async fn serve(front: Rc<Front>, mut socket: Socket, door: Door) {
             Door::Metrics => Some(Offer::Metrics),
             Door::Peer => Some(Offer::Peer),
         },
-        tls: false,
+        tls: socket.is_tls(),
     };
     let heard = tokio::select! {
         heard = tokio::time::timeout(FIRST_WORDS_MAX, socket.listen_in()) => heard,

@@ -82,7 +82,8 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
             }
             self.out.advance(written);
         }
-        Poll::Ready(Ok(()))
+        // An encrypted socket holds back what the system did not take.
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 }
 

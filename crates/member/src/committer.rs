@@ -1,6 +1,7 @@
 //! Puts batches into the data file: one transaction each, with its sync. Never looks into them.
 
 use crate::apply::FileCommitted;
+use crate::measure::{Measure, Work};
 use crate::message::{ToApply, ToCommitter};
 use crate::router::Router;
 
@@ -12,7 +13,10 @@ impl Committer {
     /// Takes messages and answers each to Apply. `inputs` is drained. Waits for the disk.
     pub fn handle(&mut self, inputs: &mut Vec<ToCommitter>, router: &dyn Router) {
         for ToCommitter::Commit(job) in inputs.drain(..) {
-            router.to_apply(ToApply::FileCommitted(FileCommitted(job.run())));
+            router.measure(Measure::Begins(Work::Commit));
+            let done = job.run();
+            router.measure(Measure::Ends(Work::Commit));
+            router.to_apply(ToApply::FileCommitted(FileCommitted(done)));
         }
     }
 }

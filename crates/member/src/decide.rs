@@ -50,6 +50,8 @@ pub struct Decide {
     waiting: VecDeque<Waiting>,
     /// A lone voter campaigns as soon as it has applied what was committed at the start.
     campaign_at: Option<u64>,
+    /// The leader that was announced last.
+    leader: u64,
     log_full: bool,
     file_full: bool,
     overloaded: bool,
@@ -130,6 +132,7 @@ impl Decide {
             catchup_entries,
             waiting: VecDeque::new(),
             campaign_at,
+            leader: raft::NONE,
             log_full: false,
             file_full: false,
             overloaded: false,
@@ -440,12 +443,21 @@ impl Decide {
         pulse.set_learner(self.raft.is_learner());
     }
 
-    fn announce(&self, soft_state: raft::SoftState, router: &dyn Router) {
+    fn announce(&mut self, soft_state: raft::SoftState, router: &dyn Router) {
         let (id, term, leader) = (self.raft.id(), self.raft.term(), soft_state.leader);
-        if leader != raft::NONE {
-            router.log(LogLine::info(format!(
-                "raft.node: {id:x} elected leader {leader:x} at term {term}"
-            )));
+        let before = std::mem::replace(&mut self.leader, leader);
+        if leader != raft::NONE && leader != before {
+            self.shared.tallies.leader_changes.add(1);
+        }
+        // The texts of raft's node: raft/node.go.
+        let change = match (before, leader) {
+            _ if before == leader => None,
+            (raft::NONE, _) => Some(format!("elected leader {leader:x}")),
+            (_, raft::NONE) => Some(format!("lost leader {before:x}")),
+            _ => Some(format!("changed leader from {before:x} to {leader:x}")),
+        };
+        if let Some(change) = change {
+            router.log(LogLine::info(format!("raft.node: {id:x} {change} at term {term}")));
         }
         router.to_apply(ToApply::Role(Role { term, leader }));
         for front in 0..self.shared.fronts {

@@ -12,6 +12,7 @@ use wal::{Mark, SpareJob, Wal, snapfile};
 
 use crate::decide::{Persisted, Unsaved};
 use crate::log::{Level, LogLine};
+use crate::measure::{Measure, Work};
 use crate::message::{FullDisk, SnapshotFile, ToApply, ToDecide, ToPersist};
 use crate::peer;
 use crate::router::{Job, JobKind, Router};
@@ -250,7 +251,9 @@ impl Persist {
         if self.wal.is_none() {
             return;
         }
+        router.measure(Measure::Begins(Work::SaveSnapshot));
         let result = self.write_snapshot(file);
+        router.measure(Measure::Ends(Work::SaveSnapshot));
         let saved = result.is_ok();
         match result {
             Ok(()) => {

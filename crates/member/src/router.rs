@@ -2,6 +2,7 @@
 
 use crate::error::Fatal;
 use crate::log::Log;
+use crate::measure::Measure;
 use crate::message::{ToApply, ToCommitter, ToDecide, ToFront, ToPersist};
 use crate::peer::ToPeer;
 
@@ -27,6 +28,8 @@ pub trait Router: Log {
     fn fatal(&self, fatal: Fatal);
     /// The orderly stop is complete: everything is on disk.
     fn stopped(&self);
+    /// What a stage does at this moment, for who wants to know how long it takes.
+    fn measure(&self, _measure: Measure<'_>) {}
 }
 
 /// What kind of work a job is: a driver may bound each kind by itself.

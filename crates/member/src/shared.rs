@@ -14,6 +14,7 @@ use crate::frontend::{Pulse, RequestIds, Tell};
 use crate::message::ToFront;
 use crate::monitor;
 use crate::router::Router;
+use crate::tally::{FrontTallies, StageTallies};
 
 /// A member of the cluster as clients see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,6 +90,10 @@ pub struct Shared {
     pub member_id: u64,
     /// Term, leader and commit index.
     pub pulse: Arc<Pulse>,
+    /// What the stages count.
+    pub tallies: StageTallies,
+    /// What each front thread counts.
+    pub front_tallies: Vec<FrontTallies>,
     /// How many front threads there are; the generator of request IDs after theirs is the
     /// member's own.
     pub fronts: usize,
@@ -113,6 +118,8 @@ impl Shared {
             cluster_id,
             member_id,
             pulse: Arc::new(Pulse::default()),
+            tallies: StageTallies::default(),
+            front_tallies: (0..fronts).map(|_| FrontTallies::default()).collect(),
             fronts,
             start_unix_ms,
             facts: ArcSwap::from_pointee(Facts::default()),

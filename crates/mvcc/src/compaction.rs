@@ -41,8 +41,10 @@ pub struct CompactionScan {
 pub struct CompactionDone {
     /// The revision compacted to.
     pub revision: i64,
-    /// The hash of what was scanned; `None` if an earlier compaction was not finished, and the hash would not cover all.
-    pub hash: Option<KeyValueHash>,
+    /// The hash of what was scanned.
+    pub hash: KeyValueHash,
+    /// Whether the hash says all of these revisions: not if an earlier compaction was not finished.
+    pub covers_all: bool,
     /// Rows deleted.
     pub deleted: u64,
 }
@@ -218,10 +220,10 @@ impl Compactor {
         self.marks.finished = Some(work.at);
         self.queue.pop_front();
         self.state = State::Index(Vec::new());
-        let hash = work.keeps_hash.then(|| work.hasher.finish());
         Some(CompactionDone {
             revision: work.at,
-            hash,
+            hash: work.hasher.finish(),
+            covers_all: work.keeps_hash,
             deleted: work.deleted,
         })
     }

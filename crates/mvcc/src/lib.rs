@@ -41,5 +41,5 @@ pub use reader::Reader;
 pub use record::{Record, strip_value};
 pub use revision::{Rev, RevKey};
 pub use store::{Pending, Published, Store, StoreOptions};
-pub use txn::{Deleted, Put, WriteTxn};
+pub use txn::{Deleted, OpCounts, Put, WriteTxn};
 pub use view::{Extra, View, ViewSource};

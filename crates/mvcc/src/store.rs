@@ -11,7 +11,7 @@ use crate::recent::RecentLog;
 use crate::restore::{Restored, restore};
 use crate::{
     Backend, CommitDone, CommitJob, CompactionDone, CompactionNext, CompactionScan, Error, Event, EventBatch,
-    Extra, KeyValueHash, Reader, View, ViewSource, WriteTxn,
+    Extra, KeyValueHash, OpCounts, Reader, View, ViewSource, WriteTxn,
 };
 
 /// How a store is opened.
@@ -86,6 +86,7 @@ pub struct Store {
     pub(crate) arena: BytesMut,
     extra: Extra,
     attached: Vec<(i64, Bytes)>,
+    pub(crate) counts: OpCounts,
 }
 
 impl Store {
@@ -168,6 +169,7 @@ impl Store {
             arena: BytesMut::new(),
             extra,
             attached,
+            counts: OpCounts::default(),
             options,
         })
     }
@@ -175,6 +177,19 @@ impl Store {
     /// Main revision of the last change; 1 in an empty store.
     pub fn revision(&self) -> i64 {
         self.revision
+    }
+
+    /// Operations since the store was opened.
+    pub fn counts(&self) -> OpCounts {
+        self.counts
+    }
+
+    /// Counts a read of so many ranges that was not made through a transaction of this store.
+    pub fn count_reads(&mut self, ranges: u64) {
+        self.counts.add(OpCounts {
+            ranges,
+            ..OpCounts::default()
+        });
     }
 
     /// Revision of the last compaction; −1 if there was none.
@@ -386,7 +401,7 @@ impl Store {
     /// Takes a scan back; its deletions become pending. `Some` when the compaction is finished.
     pub fn compaction_scanned(&mut self, scan: CompactionScan) -> Result<Option<CompactionDone>, Error> {
         let done = self.compactor.scanned(scan, &mut self.backend);
-        if let Some(hash) = done.and_then(|done| done.hash) {
+        if let Some(hash) = done.filter(|done| done.covers_all).map(|done| done.hash) {
             let mut hashes = self.hashes.to_vec();
             hashes.push(hash);
             hashes.sort_by_key(|hash| hash.revision);

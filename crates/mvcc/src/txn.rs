@@ -1,5 +1,7 @@
 //! A write transaction: the changes of one raft entry, all with one main revision.
 
+use std::cell::Cell;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::events::Previous;
@@ -18,6 +20,35 @@ pub struct WriteTxn<'a> {
     store: &'a mut Store,
     begin: i64,
     changes: usize,
+    counts: OpCounts,
+    ranges: Cell<u64>,
+}
+
+/// Operations since the store was opened, counted as etcd counts them
+/// (etcd: mvcc/metrics_txn.go): calls, not keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpCounts {
+    /// Ranges read.
+    pub ranges: u64,
+    /// Pairs put.
+    pub puts: u64,
+    /// Deletions asked for, whether or not there was a key.
+    pub deletes: u64,
+    /// Transactions of more than one operation.
+    pub txns: u64,
+    /// Bytes of keys and values put.
+    pub put_bytes: u64,
+}
+
+impl OpCounts {
+    /// Adds what one transaction did.
+    pub fn add(&mut self, done: OpCounts) {
+        self.ranges += done.ranges;
+        self.puts += done.puts;
+        self.deletes += done.deletes;
+        self.txns += u64::from(done.ranges + done.puts + done.deletes > 1);
+        self.put_bytes += done.put_bytes;
+    }
 }
 
 /// What a put did.
@@ -47,6 +78,8 @@ impl<'a> WriteTxn<'a> {
             store,
             begin,
             changes: 0,
+            counts: OpCounts::default(),
+            ranges: Cell::new(0),
         }
     }
 
@@ -67,6 +100,8 @@ impl<'a> WriteTxn<'a> {
 
     /// Writes a pair. Cannot fail; needs no file access.
     pub fn put(&mut self, key: &[u8], value: &[u8], lease: i64) -> Put {
+        self.counts.puts += 1;
+        self.counts.put_bytes += (key.len() + value.len()) as u64;
         let rev = self.next_rev();
         let previous = self.store.index.put(key, packed(rev), lease != 0);
         let (create, version) = previous.map_or((rev.main, 1), |info| (info.create, info.version + 1));
@@ -106,6 +141,7 @@ impl<'a> WriteTxn<'a> {
 
     /// Deletes all keys of the range (see [`RangeOptions::range_end`]) in ascending order; needs no file access.
     pub fn delete_range(&mut self, key: &[u8], range_end: &[u8]) -> Vec<Deleted> {
+        self.counts.deletes += 1;
         let mut keys: Vec<Vec<u8>> = Vec::new();
         let at = self.revision();
         self.store
@@ -151,7 +187,13 @@ impl<'a> WriteTxn<'a> {
 
     /// Answers a range request; the changes made so far are seen.
     pub fn range(&self, options: &RangeOptions<'_>) -> Result<RangeResult, Error> {
+        self.count_range();
         self.reader().range(options, Wait::Yes)
+    }
+
+    /// Counts a range that was read by [`WriteTxn::reader`].
+    pub fn count_range(&self) {
+        self.ranges.set(self.ranges.get() + 1);
     }
 
     /// Reads of the state with the changes made so far.
@@ -171,6 +213,8 @@ impl<'a> WriteTxn<'a> {
 impl Drop for WriteTxn<'_> {
     fn drop(&mut self) {
         self.store.revision = self.revision();
+        self.counts.ranges = self.ranges.get();
+        self.store.counts.add(self.counts);
     }
 }
 

@@ -95,7 +95,7 @@ fn compact(store: &mut Store) -> Vec<(i64, u64, bool)> {
             CompactionNext::Scan(mut scan) => {
                 scan.run().unwrap();
                 let done = store.compaction_scanned(*scan).unwrap();
-                all.extend(done.map(|done| (done.revision, done.deleted, done.hash.is_some())));
+                all.extend(done.map(|done| (done.revision, done.deleted, done.covers_all)));
             }
         }
     }

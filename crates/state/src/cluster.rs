@@ -135,7 +135,11 @@ impl Machine {
             },
             hold: Hold::No,
         });
-        Ok(Applied { reply, effects })
+        Ok(Applied {
+            reply,
+            effects,
+            ..Applied::default()
+        })
     }
 
     fn write_change(&mut self, change: &Change) {

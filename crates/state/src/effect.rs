@@ -9,6 +9,7 @@ use api::version::Version;
 use bytes::Bytes;
 
 use crate::membership::Membership;
+use crate::op::OpKind;
 
 /// What came of one entry.
 #[derive(Debug, Default)]
@@ -17,6 +18,10 @@ pub struct Applied {
     pub reply: Option<Reply>,
     /// What the member has to do now, in this order.
     pub effects: Vec<Effect>,
+    /// What the entry asked for; `None` if it was known already, or asked for nothing.
+    pub op: Option<OpKind>,
+    /// Why it was refused, also where nobody waits for the answer.
+    pub refused: Option<Status>,
 }
 
 /// The answer to a request.

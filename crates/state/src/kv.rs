@@ -69,6 +69,9 @@ impl Writer<'_> {
     /// checks see what its earlier operations left.
     pub(crate) fn put(&mut self, put: &pb::PutRequest) -> Result<Op, Stop> {
         let previous = check_put(&self.txn.reader(), self.leases, put, self.answered)?;
+        if put.prev_kv || put.ignore_value || put.ignore_lease {
+            self.txn.count_range();
+        }
         let before = match &previous {
             None => Record::default(),
             Some(pair) => Record::decode(pair).ok_or_else(|| damaged(&put.key))?,

@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::kv::{Stop, Writer};
 use crate::leases::{LEASE_TTL_MAX, Leases};
 use crate::membership::Membership;
+use crate::op::OpKind;
 use crate::quota::{self, Quota};
 use crate::read::range_options;
 use crate::reply::Header;
@@ -112,6 +113,7 @@ impl Machine {
             EntryKind::Normal if entry.data.is_empty() => Applied {
                 reply: None,
                 effects: vec![Effect::TermStarted { term: entry.term }],
+                ..Applied::default()
             },
             EntryKind::Normal => self.apply_normal(entry, is_replay, waits)?,
         };
@@ -182,6 +184,7 @@ impl Machine {
             effects: Vec::new(),
             hold: Hold::No,
         };
+        let op = OpKind::of(&decoded.request);
         let is_cluster = matches!(
             decoded.request,
             Request::ClusterVersionSet(_)
@@ -207,12 +210,18 @@ impl Machine {
         let Turn {
             waits, effects, hold, ..
         } = turn;
+        let refused = answer.as_ref().err().cloned();
         let reply = waits.then(|| Reply {
             id: decoded.id,
             result: answer.map(Option::unwrap_or_default),
             hold,
         });
-        Ok(Applied { reply, effects })
+        Ok(Applied {
+            reply,
+            effects,
+            op: Some(op),
+            refused,
+        })
     }
 
     /// Applies a request of a client. In etcd's order: the CORRUPT alarm, the NOSPACE alarm, the
@@ -319,9 +328,11 @@ impl Machine {
         }
         let reader = self.store.reader();
         let path = txn::Path::decide(&reader, &request, mvcc::Wait::Yes)?;
+        let compares = request.compare.len() as u64;
         if let Err(stop) = txn::check(&reader, &self.leases, &request, &path) {
             return refused(stop);
         }
+        self.store.count_reads(compares);
         let mut writer = self.writer(turn.waits);
         match txn::execute(&mut writer, &request, &path) {
             Ok(op) => {

@@ -5,6 +5,7 @@ use api::clock::Instant;
 use super::file::Waiting;
 use super::{Apply, Broken, Found, JobDone};
 use crate::log::LogLine;
+use crate::measure::{Measure, Work};
 use crate::message::ToApply;
 use crate::router::{Job, JobKind, Router};
 
@@ -53,13 +54,21 @@ impl Apply {
         if self.stopping || self.compaction.scanning || self.compaction.next.is_none_or(|next| next > now) {
             return;
         }
-        self.compaction.next = match self.machine.store().compaction_next() {
+        router.measure(Measure::Begins(Work::CompactIndex));
+        let next = self.machine.store().compaction_next();
+        // The scan, or a wait, is not of the index.
+        if matches!(next, mvcc::CompactionNext::Again) {
+            router.measure(Measure::Ends(Work::CompactIndex));
+        }
+        self.compaction.next = match next {
             mvcc::CompactionNext::Idle | mvcc::CompactionNext::Waits => None,
             mvcc::CompactionNext::Again => Some(now),
             mvcc::CompactionNext::Scan(mut scan) => {
                 self.compaction.scanning = true;
                 router.job(Job::new(JobKind::Compact, move |router: &dyn Router| {
+                    router.measure(Measure::Begins(Work::CompactRows));
                     let result = scan.run();
+                    router.measure(Measure::Ends(Work::CompactRows));
                     router.to_apply(ToApply::JobDone(JobDone(Found::Scanned(scan, result))));
                 }));
                 None
@@ -78,6 +87,8 @@ impl Apply {
         result?;
         if let Some(done) = self.machine.store().compaction_scanned(scan)? {
             let took = now - self.compaction.started;
+            router.measure(Measure::Compacted { took });
+            self.shared.tallies.compacted_rows.add(done.deleted);
             let db = self.machine.store().db();
             let (size, size_in_use) = (db.size(), db.size_in_use());
             // Scripts read this line by the position of its fields.
@@ -86,12 +97,20 @@ impl Apply {
                     .with("compact-revision", done.revision)
                     .with("took", took)
                     .with("number-of-keys-compacted", done.deleted)
-                    .with("hash", u64::from(done.hash.map_or(0, |hash| hash.hash)))
+                    .with("hash", u64::from(done.hash.hash))
                     .with("current-db-size-bytes", size)
                     .with("current-db-size", human_bytes(size))
                     .with("current-db-size-in-use-bytes", size_in_use)
                     .with("current-db-size-in-use", human_bytes(size_in_use)),
             );
+            if done.covers_all {
+                router.log(
+                    LogLine::info("storing new hash")
+                        .with("hash", u64::from(done.hash.hash))
+                        .with("revision", done.revision)
+                        .with("compact-revision", done.hash.compact_revision),
+                );
+            }
             self.file.wait(Waiting::Compacted(done.revision));
         }
         self.compaction.next = Some(now + self.config.compaction_sleep_interval);
@@ -100,7 +119,7 @@ impl Apply {
 }
 
 /// Bytes as Go's humanize prints them: decimal units, one digit behind the point below ten.
-fn human_bytes(bytes: u64) -> String {
+pub(super) fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 10 {
         return format!("{bytes} B");

@@ -3,14 +3,17 @@
 
 use std::path::PathBuf;
 
+use api::clock::Instant;
 use api::error::Status;
 use api::error::{self, Code};
 use bytes::Bytes;
 
+use super::compaction::human_bytes;
 use super::file::Waiting;
 use super::{Apply, Broken, Found, JobDone};
 use crate::frontend::Tell;
 use crate::log::LogLine;
+use crate::measure::{Measure, Work};
 use crate::message::ToApply;
 use crate::router::{Job, JobKind, Router};
 
@@ -19,6 +22,7 @@ use crate::router::{Job, JobKind, Router};
 pub(super) struct Defrag {
     ids: Vec<u64>,
     copying: bool,
+    started: Instant,
 }
 
 impl Defrag {
@@ -43,21 +47,23 @@ impl Apply {
         }
         self.defrag.ids.push(id);
         if self.defrag.ids.len() == 1 && !self.defrag.copying {
-            router.log(
-                LogLine::info("starting defragment")
-                    .with("path", self.config.db_path().display().to_string()),
-            );
+            router.log(LogLine::info("starting defragment"));
             self.file.wait(Waiting::Defragment);
         }
     }
 
     /// Everything applied is in the file: copies it.
-    pub(super) fn start_copy(&mut self, router: &dyn Router) {
+    pub(super) fn start_copy(&mut self, now: Instant, router: &dyn Router) {
         self.defrag.copying = true;
+        self.defrag.started = now;
         self.file.freeze(true);
         let disk = self.disk.clone();
         let path = self.config.db_path();
         let db = self.machine.store().db().clone();
+        router.log(with_sizes(
+            LogLine::info("defragmenting").with("path", path.display().to_string()),
+            &db,
+        ));
         let options = bbolt::Options {
             page_size: Some(db.page_size()),
             cache_bytes_max: self.config.page_cache_bytes_max,
@@ -65,7 +71,9 @@ impl Apply {
             ..bbolt::Options::default()
         };
         router.job(Job::new(JobKind::Defragment, move |router: &dyn Router| {
+            router.measure(Measure::Begins(Work::Defragment));
             let copied = copy(&disk, &db, &path, options);
+            router.measure(Measure::Ends(Work::Defragment));
             router.to_apply(ToApply::JobDone(JobDone(Found::Defragmented(copied))));
         }));
     }
@@ -73,6 +81,7 @@ impl Apply {
     pub(super) fn defragmented(
         &mut self,
         result: Result<bbolt::Db, Failure>,
+        now: Instant,
         router: &dyn Router,
     ) -> Result<(), Broken> {
         self.defrag.copying = false;
@@ -87,12 +96,16 @@ impl Apply {
                         .with("path", self.config.db_path().display().to_string())
                         .with("current-db-size-bytes-diff", db.size() as i64 - size as i64)
                         .with("current-db-size-bytes", db.size())
+                        .with("current-db-size", human_bytes(db.size()))
                         .with(
                             "current-db-size-in-use-bytes-diff",
                             db.size_in_use() as i64 - size_in_use as i64,
                         )
-                        .with("current-db-size-in-use-bytes", db.size_in_use()),
+                        .with("current-db-size-in-use-bytes", db.size_in_use())
+                        .with("current-db-size-in-use", human_bytes(db.size_in_use()))
+                        .with("took", now - self.defrag.started),
                 );
+                router.log(LogLine::info("finished defragment"));
                 self.machine.store().replace_db(db);
                 self.unpublished += 1;
                 self.defragment_ended(Ok(Bytes::new()));
@@ -121,6 +134,15 @@ impl Apply {
             self.tell(id, Tell::Done { id, result });
         }
     }
+}
+
+/// The sizes of the data file as etcd logs them.
+fn with_sizes(line: LogLine, db: &bbolt::Db) -> LogLine {
+    let (size, size_in_use) = (db.size(), db.size_in_use());
+    line.with("current-db-size-bytes", size)
+        .with("current-db-size", human_bytes(size))
+        .with("current-db-size-in-use-bytes", size_in_use)
+        .with("current-db-size-in-use", human_bytes(size_in_use))
 }
 
 /// Copies the file beside it, makes the copy durable, and puts it in its place.

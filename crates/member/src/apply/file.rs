@@ -12,6 +12,7 @@ use super::{Apply, Broken};
 use crate::config::Config;
 use crate::frontend::Tell;
 use crate::log::LogLine;
+use crate::measure::{Measure, Work};
 use crate::message::{FullDisk, SnapshotFile, ToCommitter, ToDecide, ToPersist};
 use crate::router::Router;
 
@@ -176,11 +177,14 @@ impl Apply {
         if wanted && applied > file.snapshot_index {
             // Exactly what is applied now: the machine moves on while the commit is on its way.
             let membership = self.machine.membership();
+            router.measure(Measure::Begins(Work::MarshalSnapshot));
+            let data = Bytes::from(state::v2store::document(membership));
+            router.measure(Measure::Ends(Work::MarshalSnapshot));
             file.snapshot = Snapshotting::Committing(Box::new(SnapshotFile {
                 index: applied,
                 term,
                 conf_state: membership.conf_state(),
-                data: Bytes::from(state::v2store::document(membership)),
+                data,
             }));
         } else if wanted {
             file.snapshot = Snapshotting::Idle;
@@ -305,7 +309,7 @@ impl Apply {
                     let ended = |hold: &Hold| matches!(hold, Hold::Compacted(at) if *at <= revision);
                     self.release_held(ended, now, router);
                 }
-                Waiting::Defragment => self.start_copy(router),
+                Waiting::Defragment => self.start_copy(now, router),
                 Waiting::Send(packing) => self.packed(*packing, router),
                 Waiting::Stop => stop = Some(waiting),
             }

@@ -58,7 +58,10 @@ impl Apply {
 
     pub(super) fn renew(&mut self, id: u64, lease: i64, now: Instant, router: &dyn Router) {
         let result = match self.lessor.renew(lease, now) {
-            Renewal::Renewed(ttl) => Ok(Some(ttl)),
+            Renewal::Renewed(ttl) => {
+                self.shared.tallies.leases_renewed.add(1);
+                Ok(Some(ttl))
+            }
             Renewal::NotFound => Ok(None),
             Renewal::NotPrimary => Err(error::NOT_LEADER),
             Renewal::Expired => match self.lessor.wait(lease, id) {
@@ -98,6 +101,7 @@ impl Apply {
     }
 
     pub(super) fn lease_revoked(&mut self, lease: i64) {
+        self.shared.tallies.leases_revoked.add(1);
         for id in self.lessor.revoked(lease) {
             self.tell(id, Tell::Renewed { id, result: Ok(None) });
         }

@@ -26,6 +26,7 @@ use crate::config::{AutoCompaction, Config};
 use crate::frontend::{AskApply, Tell};
 use crate::lessor::{CHECKPOINT_INTERVAL, Lessor, LessorConfig};
 use crate::log::{Level, LogLine};
+use crate::measure::{AppliedEntry, Measure, Work};
 use crate::message::{ToApply, ToDecide, ToFront, ToPersist};
 use crate::monitor;
 use crate::router::{Job, JobKind, Router};
@@ -268,10 +269,12 @@ impl Apply {
     fn take(&mut self, input: ToApply, now: Instant, router: &dyn Router) -> Result<(), Broken> {
         match input {
             ToApply::Committed(batch) => {
+                router.measure(Measure::Begins(Work::Applying));
                 for entry in batch.entries {
                     self.apply_entry(entry, now, router)?;
                     if self.unpublished >= PUBLISH_EVERY {
                         self.publish(router);
+                        router.measure(Measure::Begins(Work::Applying));
                     }
                 }
             }
@@ -284,7 +287,7 @@ impl Apply {
             ToApply::FileCommitted(FileCommitted(done)) => self.file_committed(done, now, router)?,
             ToApply::JobDone(JobDone(found)) => match found {
                 Found::Scanned(scan, result) => self.compaction_scanned(*scan, result, now, router)?,
-                Found::Defragmented(result) => self.defragmented(result, router)?,
+                Found::Defragmented(result) => self.defragmented(result, now, router)?,
                 Found::Installed(machine) => self.installed(machine, now, router)?,
             },
             ToApply::SendSnapshot(message) => self.send_snapshot(message, router),
@@ -314,6 +317,18 @@ impl Apply {
         let shared = &self.shared;
         let applied = self.machine.apply(&committed, |id| shared.is_local(id))?;
         self.unpublished += 1;
+        if let Some(op) = applied.op {
+            router.measure(Measure::Applied(AppliedEntry {
+                op,
+                data: &committed.data,
+                answer_bytes: applied
+                    .reply
+                    .as_ref()
+                    .and_then(|reply| reply.result.as_ref().ok())
+                    .map(Bytes::len),
+                refused: applied.refused.as_ref(),
+            }));
+        }
         for effect in applied.effects {
             self.take_effect(effect, now, router);
         }
@@ -382,7 +397,10 @@ impl Apply {
             }
             Effect::RaiseNoSpace => self.raise_no_space(now, router),
             Effect::AlarmsChanged => self.facts_changed = true,
-            Effect::LeaseGranted { id, ttl } => self.lessor.granted(id, ttl, now),
+            Effect::LeaseGranted { id, ttl } => {
+                self.shared.tallies.lease_granted(ttl);
+                self.lessor.granted(id, ttl, now);
+            }
             Effect::LeaseRevoked { id } => self.lease_revoked(id),
             Effect::LeaseCheckpointed { id, remaining } => self.lessor.checkpointed(id, remaining, now),
             Effect::CompactionScheduled { revision } => self.compaction.scheduled(revision, now),
@@ -437,6 +455,7 @@ impl Apply {
                     .set_facts(Facts::of(&self.machine, self.storage_version));
             }
             let published = self.machine.publish();
+            self.shared.tallies.note_store(self.machine.store().counts());
             let index = published.view.applied_index;
             self.shared.set_applied(index);
             let events = (!published.events.events.is_empty()).then_some(published.events);

@@ -12,11 +12,12 @@ use api::membershippb::{
 use api::version::Version;
 use bytes::Bytes;
 use prost::Message;
-use state::Hold;
+use state::{Hold, OpKind};
 
 use super::Apply;
 use crate::frontend::{AskDecide, RequestIds, Tell};
 use crate::log::LogLine;
+use crate::measure::Measure;
 use crate::message::ToDecide;
 use crate::monitor;
 use crate::router::Router;
@@ -32,6 +33,20 @@ pub(super) struct OwnRequests {
     attributes_at: Option<Instant>,
     /// By ID; IDs grow with time, so the first is the oldest.
     pending: BTreeMap<u64, (Own, Instant)>,
+}
+
+impl Own {
+    fn op(&self) -> OpKind {
+        match self {
+            Own::Attributes => OpKind::ClusterMemberAttrSet,
+            Own::ClusterVersion(_) => OpKind::ClusterVersionSet,
+            Own::CancelDowngrade => OpKind::DowngradeInfoSet,
+            Own::NoSpace => OpKind::Alarm,
+            Own::Revoke(_) => OpKind::LeaseRevoke,
+            Own::Checkpoint | Own::ClearCheckpoint { .. } => OpKind::LeaseCheckpoint,
+            Own::Compaction(_) => OpKind::Compaction,
+        }
+    }
 }
 
 /// What a request of the member itself is for.
@@ -190,9 +205,15 @@ impl Apply {
         now: Instant,
         router: &dyn Router,
     ) {
-        let Some((own, _)) = self.own.pending.remove(&id) else {
+        let Some((own, until)) = self.own.pending.remove(&id) else {
             return;
         };
+        let sent = until.since_start().saturating_sub(self.own.timeout);
+        router.measure(Measure::OwnRequest {
+            op: own.op(),
+            took: now.since_start().saturating_sub(sent),
+            answered: result != Err(error::TIMEOUT),
+        });
         match (own, result) {
             (Own::Attributes, Ok(_)) => {
                 self.shared.set_ready();
@@ -220,7 +241,17 @@ impl Apply {
             (Own::CancelDowngrade, Ok(_)) => {}
             (Own::CancelDowngrade, Err(status)) => router
                 .log(LogLine::warn("failed to cancel downgrade").with("error", status.message.to_string())),
-            (Own::Revoke(lease), _) => self.lessor.revoke_finished(lease),
+            (Own::Revoke(lease), result) => {
+                match result {
+                    Ok(_) => self.shared.tallies.leases_expired.add(1),
+                    Err(status) => router.log(
+                        LogLine::warn("failed to revoke lease")
+                            .with("lease-id", format!("{lease:016x}"))
+                            .with("error", status.message.to_string()),
+                    ),
+                }
+                self.lessor.revoke_finished(lease);
+            }
             (Own::Checkpoint, _) => {}
             (Own::ClearCheckpoint { id, lease }, Ok(_)) => self.renew(id, lease, now, router),
             (Own::ClearCheckpoint { id, .. }, Err(status)) => {

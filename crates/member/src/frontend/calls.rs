@@ -304,6 +304,7 @@ impl Frontend {
         let id = self.ids.next_id();
         let data = self.proposal(field, raw, id)?;
         self.wait_as(id, token, what, now, deadline);
+        self.note_proposed(id);
         self.to_decide.push(AskDecide::Propose { id, data });
         Ok(Outcome::Pending)
     }

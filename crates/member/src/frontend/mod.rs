@@ -37,6 +37,7 @@ use self::jobs::Found;
 use self::read::Failure;
 use self::reads::Reads;
 use self::streams::Stream;
+use crate::tally::FrontTallies;
 use crate::{Fatal, Shared};
 
 pub use ids::RequestIds;
@@ -68,6 +69,19 @@ pub enum Outcome {
     Pending,
 }
 
+/// How a call that waited came to its end: for who counts calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// A read of this member's own state.
+    Read,
+    /// Its entry was applied, with whatever success.
+    Applied,
+    /// It was proposed, and there was no answer in time.
+    Unanswered,
+    /// Something else.
+    Other,
+}
+
 /// What a front thread wants to be done.
 #[derive(Debug)]
 pub enum Output {
@@ -77,6 +91,8 @@ pub enum Output {
         token: Token,
         /// The encoded answer, or why there is none.
         result: Result<Bytes, Status>,
+        /// Who answered.
+        ending: Ending,
     },
     /// A stream has something for `stream_poll`, or may be given further messages.
     Wake(Token),
@@ -179,6 +195,8 @@ struct Waiting {
     started: Instant,
     /// When it is given up, and what is said then.
     deadline: Option<(Instant, Status)>,
+    /// Whether it was proposed, so that consensus has to answer it.
+    proposed: bool,
 }
 
 /// What a request waits for.
@@ -425,6 +443,9 @@ impl Frontend {
         self.outputs
             .extend(self.hub.take_wakes().into_iter().map(Output::Wake));
         let output = self.outputs.pop_front();
+        if output.is_none() {
+            self.hub.tally(&self.shared.front_tallies[self.config.slot]);
+        }
         if output.is_none() && self.views_wanted && !self.needs_views() {
             self.views_wanted = false;
             self.shared.want_views(self.config.slot, false);
@@ -525,8 +546,21 @@ impl Frontend {
                 what,
                 started,
                 deadline,
+                proposed: false,
             },
         );
+    }
+
+    /// Notes that a request that waits is one for consensus.
+    fn note_proposed(&mut self, id: u64) {
+        if let Some(waiting) = self.waiting.get_mut(&id) {
+            waiting.proposed = true;
+            self.tallies().proposals_pending.add(1);
+        }
+    }
+
+    fn tallies(&self) -> &FrontTallies {
+        &self.shared.front_tallies[self.config.slot]
     }
 
     /// Takes a request out of all that refers to it.
@@ -540,19 +574,39 @@ impl Frontend {
         }
         self.reads.forget(id);
         self.leader.transfers.remove(&id);
+        if waiting.proposed {
+            self.tallies().proposals_pending.sub(1);
+        }
         Some(waiting)
     }
 
     /// Answers a request that waits; nothing if its caller has gone.
     fn finish(&mut self, id: u64, result: Result<Bytes, Status>) {
+        self.finish_as(id, result, false);
+    }
+
+    fn finish_as(&mut self, id: u64, result: Result<Bytes, Status>, applied: bool) {
         let Some(waiting) = self.forget(id) else {
             return;
         };
         let token = waiting.caller;
+        let ending = match (&waiting.what, waiting.proposed, applied) {
+            (_, true, true) => Ending::Applied,
+            (_, true, false) => Ending::Unanswered,
+            (Wants::Read(_), false, _) => Ending::Read,
+            _ => Ending::Other,
+        };
+        if ending == Ending::Unanswered {
+            self.tallies().proposals_failed.add(1);
+        }
         if self.streams.contains_key(&token) {
             self.stream_failed(token, id, result.err());
         } else {
-            self.outputs.push_back(Output::Reply { token, result });
+            self.outputs.push_back(Output::Reply {
+                token,
+                result,
+                ending,
+            });
         }
     }
 
@@ -566,7 +620,7 @@ impl Frontend {
             Wants::Added { ref member } => result.map(|members| cluster::added_answer(member, members)),
             _ => result,
         };
-        self.finish(id, result);
+        self.finish_as(id, result, true);
     }
 
     fn timed_out(&mut self, id: u64) {

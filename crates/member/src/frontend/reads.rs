@@ -147,8 +147,26 @@ impl Frontend {
         };
         match result {
             Err(Failure::Store(mvcc::Error::WouldBlock)) => None,
-            result => Some(self.client_result(result)),
+            result => {
+                self.tally_read(read);
+                Some(self.client_result(result))
+            }
         }
+    }
+
+    /// Counts as etcd does: each compare of a transaction is a range.
+    fn tally_read(&self, read: &Read) {
+        let tallies = self.tallies();
+        let ranges = match read {
+            Read::Range(_) => 1,
+            Read::Txn(request) => {
+                let ops = request.success.len().max(request.failure.len());
+                (request.compare.len() + ops) as u64
+            }
+            _ => return,
+        };
+        tallies.ranges.add(ranges);
+        tallies.txns.add(u64::from(ranges > 1));
     }
 
     fn wait_for_index(&mut self, reads: BTreeSet<u64>, index: u64) {
@@ -190,6 +208,7 @@ impl Frontend {
         if let Some(result) = self.inline(&read, view) {
             return Served::Done(result);
         }
+        self.tally_read(&read);
         let (header, line, view) = (self.header(), self.config.line, Arc::clone(view));
         let work = match read {
             Read::Range(request) => Work::Range {
@@ -274,9 +293,11 @@ impl Frontend {
         };
         if asked.reads.is_empty() {
             // All who waited have given up.
+            self.tallies().read_indexes_failed.add(1);
             self.reads.asked = None;
             self.ask_read_index(now);
         } else if asked.retry_at <= now {
+            self.tallies().read_indexes_slow.add(1);
             self.ask_read_index_again(now);
         }
     }

@@ -477,6 +477,7 @@ impl Frontend {
         chunk: Box<Chunk>,
         result: Result<Bytes, mvcc::Error>,
     ) {
+        self.tallies().ranges.add(1);
         let result = self.client_result(result);
         let Some(Stream {
             kind: Kind::RangeStream(source),

@@ -23,6 +23,7 @@ use self::index::{Index, Span, WatcherId};
 use self::stream::WatchStream;
 use super::encode::{Header, WatchHead};
 use super::{Frame, Token};
+use crate::tally::FrontTallies;
 
 pub(super) use self::catch_up::{HistoryDone, HistoryJob, Step};
 
@@ -101,6 +102,10 @@ pub(super) struct Hub {
     progress: BTreeSet<(Instant, Token)>,
     wakes: Vec<Token>,
     jitter: u64,
+    /// Events in the queues of all streams.
+    events_pending: u64,
+    /// Events taken out of the queues to be sent.
+    events_sent: u64,
 }
 
 /// Settings of a hub.
@@ -130,12 +135,25 @@ impl Hub {
             catch_up: catch_up::CatchUp::default(),
             progress: BTreeSet::new(),
             wakes: Vec::new(),
+            events_pending: 0,
+            events_sent: 0,
         }
     }
 
     /// Whether anybody watches, so that batches must be published to this hub.
     pub(super) fn has_watchers(&self) -> bool {
         !self.watchers.is_empty()
+    }
+
+    /// Says how much there is.
+    pub(super) fn tally(&self, tallies: &FrontTallies) {
+        tallies.watch_streams.set(self.streams.len() as u64);
+        tallies.watchers.set(self.watchers.len() as u64);
+        tallies
+            .watchers_behind
+            .set((self.watchers.len() - self.synced_count) as u64);
+        tallies.events_pending.set(self.events_pending);
+        tallies.events_sent.set(self.events_sent);
     }
 
     /// Opens a stream.
@@ -154,6 +172,9 @@ impl Hub {
             return;
         };
         self.progress.remove(&(stream.progress_at, token));
+        // etcd counts those that nobody receives any more as received.
+        self.events_pending -= stream.queued_events;
+        self.events_sent += stream.queued_events;
         for (_, id) in stream.ids {
             self.forget(id);
         }
@@ -375,6 +396,7 @@ impl Hub {
         let Ok(encoded) = encoded else {
             return false;
         };
+        self.events_pending += encoded.len() as u64;
         stream.push_events(watcher.watch_id, header, encoded, watcher.fragment);
         let token = watcher.stream;
         let watcher = self.watcher_mut(id);
@@ -414,7 +436,11 @@ impl Hub {
             return (Vec::new(), false);
         };
         stream.woken = false;
+        let before = stream.queued_events;
         let frames = stream.pop(bytes_max, header, fragment_bytes);
+        let sent = before - stream.queued_events;
+        self.events_pending -= sent;
+        self.events_sent += sent;
         let more = !stream.is_empty();
         if stream.has_room() {
             for id in std::mem::take(&mut stream.parked) {

@@ -41,6 +41,8 @@ enum Item {
 pub(super) struct WatchStream {
     queue: VecDeque<Item>,
     queued_bytes: usize,
+    /// Events in the queue.
+    pub(super) queued_events: u64,
     /// The watchers by the IDs that the client knows.
     pub(super) ids: BTreeMap<i64, WatcherId>,
     next_auto_id: i64,
@@ -58,6 +60,7 @@ impl WatchStream {
         WatchStream {
             queue: VecDeque::new(),
             queued_bytes: 0,
+            queued_events: 0,
             ids: BTreeMap::new(),
             next_auto_id: 0,
             parked: BTreeSet::new(),
@@ -104,6 +107,7 @@ impl WatchStream {
     pub(super) fn push_events(&mut self, watch_id: i64, revision: i64, new: Vec<Bytes>, fragment: bool) {
         let new_bytes: usize = new.iter().map(event_field_len).sum();
         self.queued_bytes += new_bytes;
+        self.queued_events += new.len() as u64;
         if let Some(Item::Events {
             watch_id: last_id,
             revision: last_revision,
@@ -151,6 +155,7 @@ impl WatchStream {
                     fragment,
                 } => {
                     self.queued_bytes -= ITEM_BYTES + bytes;
+                    self.queued_events -= events.len() as u64;
                     let head = WatchHead {
                         header: header.with_revision(revision),
                         watch_id,

@@ -110,6 +110,8 @@ pub struct Config {
     pub downgrade_check_time: Duration,
     /// `--watch-progress-notify-interval`.
     pub watch_progress_interval: Duration,
+    /// `--bootstrap-defrag-threshold-megabytes`; 0 never defragments at the start.
+    pub bootstrap_defrag_threshold_megabytes: u64,
     /// `--unsafe-no-fsync`.
     pub unsafe_no_fsync: bool,
     /// Bytes of pages of the data file kept in memory.
@@ -196,6 +198,7 @@ impl Default for Config {
             lease_checkpoint_persist: false,
             downgrade_check_time: Duration::from_secs(5),
             watch_progress_interval: Duration::from_secs(600),
+            bootstrap_defrag_threshold_megabytes: 0,
             unsafe_no_fsync: false,
             page_cache_bytes_max: 16 << 20,
             segment_bytes: wal::SEGMENT_BYTES,

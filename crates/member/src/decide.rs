@@ -457,7 +457,9 @@ impl Decide {
             _ => Some(format!("changed leader from {before:x} to {leader:x}")),
         };
         if let Some(change) = change {
-            router.log(LogLine::info(format!("raft.node: {id:x} {change} at term {term}")));
+            router.log(LogLine::info(format!(
+                "raft.node: {id:x} {change} at term {term}"
+            )));
         }
         router.to_apply(ToApply::Role(Role { term, leader }));
         for front in 0..self.shared.fronts {

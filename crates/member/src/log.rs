@@ -1,6 +1,7 @@
 //! What a member tells its operator, as structured lines. Never formats, never writes.
 
 use std::borrow::Cow;
+use std::panic::Location;
 
 /// How much a line matters, in zap's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,24 +44,30 @@ pub struct LogLine {
     pub msg: Cow<'static, str>,
     /// Names and values, in the order in which they are printed.
     pub fields: Vec<(&'static str, LogValue)>,
+    /// Where in the source it was made.
+    pub caller: &'static Location<'static>,
 }
 
 impl LogLine {
     /// A line without fields.
+    #[track_caller]
     pub fn new(level: Level, msg: impl Into<Cow<'static, str>>) -> LogLine {
         LogLine {
             level,
             msg: msg.into(),
             fields: Vec::new(),
+            caller: Location::caller(),
         }
     }
 
     /// An `info` line.
+    #[track_caller]
     pub fn info(msg: impl Into<Cow<'static, str>>) -> LogLine {
         LogLine::new(Level::Info, msg)
     }
 
     /// A `warn` line.
+    #[track_caller]
     pub fn warn(msg: impl Into<Cow<'static, str>>) -> LogLine {
         LogLine::new(Level::Warn, msg)
     }

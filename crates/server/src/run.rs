@@ -34,7 +34,7 @@ pub fn run(program: &str, args: &[String], env: &[(String, String)]) -> ExitCode
     let log = match Log::start(&config.log) {
         Ok(log) => log,
         Err(error) => {
-            let error = ConfigError::Invalid(format!("open log output: {error}"));
+            let error = ConfigError::Invalid(error);
             return refuse(&error, program, args, &notices);
         }
     };

@@ -18,7 +18,7 @@ use crate::front::{self, Common, Order, Orders};
 use crate::guard::Guards;
 use crate::listen::{self, Door, ListenError, Listener};
 use crate::log::Log;
-use crate::metrics::{MeasuredDisk, Metrics};
+use crate::metrics::{MeasuredDisk, Metrics, span};
 
 /// Pause between attempts on a directory that another process holds.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
@@ -63,7 +63,7 @@ impl Server {
     /// `open_doors`.
     pub fn start(config: Config, log: Log, disk: Arc<dyn Disk>) -> Result<Server, StartError> {
         let fronts = thread::available_parallelism().map_or(1, usize::from);
-        announce_directory(&config, &log, &*disk);
+        let is_initialized = announce_directory(&config, &log, &*disk);
         log.info("configuring peer listeners")
             .list("listen-peer-urls", texts(&config.listen_peer_urls))
             .emit();
@@ -79,9 +79,9 @@ impl Server {
             .iter()
             .map(|listener| (listener.door, listener.address.clone()))
             .collect();
-        let metrics = Arc::new(Metrics::default());
-        let disk: Arc<dyn Disk> = Arc::new(MeasuredDisk::new(disk, metrics.clone()));
-        announce_start(&config, &log, fronts);
+        let metrics = Arc::new(Metrics::new(fronts, config.metrics_extensive));
+        let disk: Arc<dyn Disk> = Arc::new(MeasuredDisk::new(disk, metrics.clone(), log.clone()));
+        announce_start(&config, &log, fronts, is_initialized);
         let clock = Clock::start();
         let mut opened = open_patiently(&disk, &member_config(&config, fronts)?, clock, &log)?;
         let seats = std::mem::take(&mut opened.fronts);
@@ -96,6 +96,8 @@ impl Server {
             Surroundings {
                 clock,
                 log: log.clone(),
+                metrics: metrics.clone(),
+                warning_apply_duration: config.warning_apply_duration,
                 events: sender.clone(),
                 tick: Duration::from_millis(config.heartbeat_ms),
                 reads: Pool::start("read", READ_THREADS)?,
@@ -304,6 +306,7 @@ fn member_config(config: &Config, fronts: usize) -> Result<member::Config, Start
         lease_checkpoint_persist: config.gates.is_on("LeaseCheckpointPersist"),
         downgrade_check_time: config.downgrade_check_time,
         watch_progress_interval: config.watch_progress_notify_interval,
+        bootstrap_defrag_threshold_megabytes: config.bootstrap_defrag_threshold_megabytes,
         unsafe_no_fsync: config.unsafe_no_fsync,
         fronts,
         ..member::Config::default()
@@ -342,7 +345,7 @@ fn texts(urls: &[Url]) -> Vec<String> {
     urls.iter().map(Url::to_string).collect()
 }
 
-fn announce_directory(config: &Config, log: &Log, disk: &dyn Disk) {
+fn announce_directory(config: &Config, log: &Log, disk: &dyn Disk) -> bool {
     let is_member = matches!(disk.metadata(&config.data_dir.join("member")), Ok(Some(_)));
     let (text, kind) = match is_member {
         true => ("server has already been initialized", "member"),
@@ -352,23 +355,41 @@ fn announce_directory(config: &Config, log: &Log, disk: &dyn Disk) {
         .show("data-dir", config.data_dir.display())
         .text("dir-type", kind)
         .emit();
+    is_member
 }
 
-fn announce_start(config: &Config, log: &Log, cores: usize) {
+/// In etcd's order: embed/etcd.go print.
+fn announce_start(config: &Config, log: &Log, cores: usize, is_initialized: bool) {
     let millis = |number: u64| Span::from_millis(i64::try_from(number).unwrap_or(i64::MAX));
-    let cores = i64::try_from(cores).unwrap_or(i64::MAX);
+    let number = |size: usize| u64::try_from(size).unwrap_or(u64::MAX);
+    let wal_dir = config.wal_dir.as_ref();
+    let wal_dir = wal_dir.map(|dir| dir.display().to_string()).unwrap_or_default();
+    let retention = match config.auto_compaction {
+        config::AutoCompaction::Off => Duration::ZERO,
+        config::AutoCompaction::Periodic(span) => span,
+        // Revisions go through a number of nanoseconds in etcd, and are printed as one.
+        config::AutoCompaction::Revision(kept) => Duration::from_nanos(u64::try_from(kept).unwrap_or(0)),
+    };
     log.info("starting an etcd server")
         .show("etcd-version", config.emulated.release())
         .text("mainstay-version", env!("CARGO_PKG_VERSION"))
         .text("os", std::env::consts::OS)
         .text("arch", arch())
-        .num("max-cpu-available", cores)
+        .num("max-cpu-set", number(cores))
+        .num("max-cpu-available", number(cores))
+        .flag("member-initialized", is_initialized)
         .text("name", &config.name)
         .show("data-dir", config.data_dir.display())
+        .text("wal-dir", &wal_dir)
+        .text("wal-dir-dedicated", &wal_dir)
         .show("member-dir", config.data_dir.join("member").display())
         .flag("force-new-cluster", config.force_new_cluster)
         .show("heartbeat-interval", millis(config.heartbeat_ms))
         .show("election-timeout", millis(config.election_ms))
+        .flag(
+            "initial-election-tick-advance",
+            config.initial_election_tick_advance,
+        )
         .num("snapshot-count", config.snapshot_count)
         .num("max-wals", config.max_wals)
         .num("max-snapshots", config.max_snapshots)
@@ -386,17 +407,29 @@ fn announce_start(config: &Config, log: &Log, cores: usize) {
         .text("initial-cluster", &config.initial_cluster)
         .text("initial-cluster-state", &config.initial_cluster_state)
         .text("initial-cluster-token", &config.initial_cluster_token)
-        .num("quota-backend-bytes", config.quota_backend_bytes)
-        .num(
-            "max-request-bytes",
-            u64::try_from(config.max_request_bytes).unwrap_or(u64::MAX),
-        )
+        .num("quota-backend-bytes", quota(config.quota_backend_bytes))
+        .num("max-request-bytes", number(config.max_request_bytes))
         .num("max-concurrent-streams", config.max_concurrent_streams)
         .flag("pre-vote", config.pre_vote)
         .text("feature-gates", &config.gates.given)
+        .flag("initial-corrupt-check", config.gates.is_on("InitialCorruptCheck"))
+        .show("corrupt-check-time-interval", span(config.corrupt_check_time))
+        .show(
+            "compact-check-time-interval",
+            span(config.compact_hash_check_time),
+        )
         .text("auto-compaction-mode", &config.auto_compaction_mode)
+        .show("auto-compaction-retention", span(retention))
+        .show("auto-compaction-interval", span(retention))
+        .show("downgrade-check-interval", span(config.downgrade_check_time))
         .num("max-learners", config.max_learners)
+        .text("v2-deprecation", "write-only")
         .emit();
+}
+
+/// The quota in effect: 0 stands for the default of 2 GiB.
+fn quota(given: i64) -> i64 {
+    if given == 0 { 2 << 30 } else { given }
 }
 
 fn announce_serving(config: &Config, log: &Log, shared: &Shared) {

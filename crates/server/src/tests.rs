@@ -52,6 +52,7 @@ fn start(data_dir: &Path, more: &[&str]) -> Running {
         level: Level::Warn,
         json: true,
         outputs: vec!["stderr".into()],
+        rotation: None,
     })
     .unwrap();
     let server = Server::start(*config, log, RealDisk::shared()).unwrap();

@@ -2,17 +2,21 @@
 //! meanwhile; only commits wait.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use api::clock::Instant;
 use api::error::Status;
 use api::error::{self, Code};
 use bytes::Bytes;
+use disk::Disk;
 
 use super::compaction::human_bytes;
 use super::file::Waiting;
 use super::{Apply, Broken, Found, JobDone};
+use crate::config::Config;
+use crate::error::Error;
 use crate::frontend::Tell;
-use crate::log::LogLine;
+use crate::log::{Log, LogLine};
 use crate::measure::{Measure, Work};
 use crate::message::ToApply;
 use crate::router::{Job, JobKind, Router};
@@ -64,12 +68,7 @@ impl Apply {
             LogLine::info("defragmenting").with("path", path.display().to_string()),
             &db,
         ));
-        let options = bbolt::Options {
-            page_size: Some(db.page_size()),
-            cache_bytes_max: self.config.page_cache_bytes_max,
-            sync: !self.config.unsafe_no_fsync,
-            ..bbolt::Options::default()
-        };
+        let options = copy_options(&db, &self.config);
         router.job(Job::new(JobKind::Defragment, move |router: &dyn Router| {
             router.measure(Measure::Begins(Work::Defragment));
             let copied = copy(&disk, &db, &path, options);
@@ -91,20 +90,8 @@ impl Apply {
         let (size, size_in_use) = (before.size(), before.size_in_use());
         match result {
             Ok(db) => {
-                router.log(
-                    LogLine::info("finished defragmenting directory")
-                        .with("path", self.config.db_path().display().to_string())
-                        .with("current-db-size-bytes-diff", db.size() as i64 - size as i64)
-                        .with("current-db-size-bytes", db.size())
-                        .with("current-db-size", human_bytes(db.size()))
-                        .with(
-                            "current-db-size-in-use-bytes-diff",
-                            db.size_in_use() as i64 - size_in_use as i64,
-                        )
-                        .with("current-db-size-in-use-bytes", db.size_in_use())
-                        .with("current-db-size-in-use", human_bytes(db.size_in_use()))
-                        .with("took", now - self.defrag.started),
-                );
+                let line = finished((size, size_in_use), &db, &self.config);
+                router.log(line.with("took", now - self.defrag.started));
                 router.log(LogLine::info("finished defragment"));
                 self.machine.store().replace_db(db);
                 self.unpublished += 1;
@@ -136,6 +123,70 @@ impl Apply {
     }
 }
 
+/// Defragments at the start if that frees so much as the operator said
+/// (etcd: server/etcdserver/bootstrap.go maybeDefragBackend).
+pub(crate) fn at_start(
+    disk: &Arc<dyn Disk>,
+    config: &Config,
+    db: bbolt::Db,
+    log: &dyn Log,
+) -> Result<bbolt::Db, Error> {
+    let megabytes = config.bootstrap_defrag_threshold_megabytes;
+    if megabytes == 0 {
+        return Ok(db);
+    }
+    let path = config.db_path();
+    db.find_free_pages()
+        .map_err(|error| Error::damaged(&path, error))?;
+    let (size, size_in_use) = (db.size(), db.size_in_use());
+    let threshold = megabytes.saturating_mul(1 << 20);
+    if size - size_in_use < threshold {
+        log.log(
+            with_sizes(LogLine::info("Skipping defragmentation"), &db)
+                .with("bootstrap-defrag-threshold-bytes", threshold)
+                .with("bootstrap-defrag-threshold", human_bytes(threshold)),
+        );
+        return Ok(db);
+    }
+    let line = LogLine::info("defragmenting").with("path", path.display().to_string());
+    log.log(with_sizes(line, &db));
+    match copy(disk, &db, &path, copy_options(&db, config)) {
+        Ok(copy) => {
+            log.log(finished((size, size_in_use), &copy, config));
+            Ok(copy)
+        }
+        Err(Failure::Harmless(reason)) => {
+            log.log(LogLine::warn("failed to defragment").with("error", reason));
+            Ok(db)
+        }
+        Err(Failure::Unknown(reason)) => Err(Error::Damaged { path, reason }),
+    }
+}
+
+fn copy_options(db: &bbolt::Db, config: &Config) -> bbolt::Options {
+    bbolt::Options {
+        page_size: Some(db.page_size()),
+        cache_bytes_max: config.page_cache_bytes_max,
+        sync: !config.unsafe_no_fsync,
+        ..bbolt::Options::default()
+    }
+}
+
+/// The line about a copy that took the file's place, and the sizes before.
+fn finished((size, size_in_use): (u64, u64), db: &bbolt::Db, config: &Config) -> LogLine {
+    LogLine::info("finished defragmenting directory")
+        .with("path", config.db_path().display().to_string())
+        .with("current-db-size-bytes-diff", db.size() as i64 - size as i64)
+        .with("current-db-size-bytes", db.size())
+        .with("current-db-size", human_bytes(db.size()))
+        .with(
+            "current-db-size-in-use-bytes-diff",
+            db.size_in_use() as i64 - size_in_use as i64,
+        )
+        .with("current-db-size-in-use-bytes", db.size_in_use())
+        .with("current-db-size-in-use", human_bytes(db.size_in_use()))
+}
+
 /// The sizes of the data file as etcd logs them.
 fn with_sizes(line: LogLine, db: &bbolt::Db) -> LogLine {
     let (size, size_in_use) = (db.size(), db.size_in_use());
@@ -147,7 +198,7 @@ fn with_sizes(line: LogLine, db: &bbolt::Db) -> LogLine {
 
 /// Copies the file beside it, makes the copy durable, and puts it in its place.
 fn copy(
-    disk: &std::sync::Arc<dyn disk::Disk>,
+    disk: &Arc<dyn Disk>,
     db: &bbolt::Db,
     path: &std::path::Path,
     options: bbolt::Options,

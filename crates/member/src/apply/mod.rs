@@ -3,7 +3,7 @@
 
 mod cluster;
 mod compaction;
-mod defrag;
+pub(crate) mod defrag;
 mod file;
 mod install;
 mod leases;

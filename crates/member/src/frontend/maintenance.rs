@@ -259,6 +259,7 @@ impl Frontend {
                 if let Some(waiting) = self.waiting.get_mut(&id) {
                     waiting.what = Wants::Downgrade;
                 }
+                self.note_proposed(id);
                 self.to_decide.push(AskDecide::Propose { id, data });
             }
             Err(status) => self.finish(id, Err(status)),

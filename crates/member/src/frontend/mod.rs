@@ -142,6 +142,19 @@ pub struct StreamPoll {
     pub end: Option<Result<(), Status>>,
     /// There is more than fitted: poll again when these are sent, without waiting for a wake-up.
     pub more: bool,
+    /// What the frames of a watch stream have.
+    pub given: Given,
+}
+
+/// How much of what is in the frames of a watch stream: for who counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// Events.
+    pub events: u32,
+    /// Answers to requests.
+    pub controls: u32,
+    /// Progress notifications.
+    pub progress: u32,
 }
 
 /// Settings of a front.

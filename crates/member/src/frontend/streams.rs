@@ -250,7 +250,9 @@ impl Frontend {
         };
         let mut poll = StreamPoll::default();
         match &mut stream.kind {
-            Kind::Watch => (poll.frames, poll.more) = self.hub.poll(token, bytes_max.max(1), header),
+            Kind::Watch => {
+                (poll.frames, poll.more, poll.given) = self.hub.poll(token, bytes_max.max(1), header);
+            }
             Kind::KeepAlive(keep_alive) => {
                 poll.frames = keep_alive.pop();
                 if keep_alive.finished && keep_alive.renewals.is_empty() {

@@ -18,7 +18,7 @@ use mvcc::{Store, StoreOptions, ViewSource};
 use raft::Raft;
 use state::Machine;
 
-use crate::apply::{Apply, Parts};
+use crate::apply::{Apply, Parts, defrag};
 use crate::committer::Committer;
 use crate::config::Config;
 use crate::decide::Decide;
@@ -116,6 +116,7 @@ pub fn open(
         }
     };
     dirs::remove_leftovers(&**disk, config, log)?;
+    let db = defrag::at_start(disk, config, db, log)?;
     assemble(disk, config, db, opened_log, (now, unix_ms, seed))
 }
 

@@ -197,6 +197,10 @@ mod tests {
                 "invalid value \"zz\" for flag -initial-cluster-state: invalid value",
             ),
             (
+                "--v2-deprecation=not-yet",
+                "invalid value \"not-yet\" for flag -v2-deprecation: invalid value \"not-yet\"",
+            ),
+            (
                 "--listen-client-urls=zz",
                 "invalid value \"zz\" for flag -listen-client-urls: URL scheme must be http, https, unix, or unixs: zz",
             ),

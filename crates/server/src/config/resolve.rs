@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use api::version::Line;
 
+use super::rotation;
 use super::table::{self, FLAGS, Standing};
-use super::value::{self, GATES, Span, Value, quote};
+use super::value::{self, Span, Value, quote};
 use super::{Config, ConfigError, Gates, Given, LogConfig, Notice};
 use crate::log::Level;
 use api::url::{self, Url};
@@ -22,6 +23,8 @@ pub enum AutoCompaction {
     /// All but so many revisions.
     Revision(i64),
 }
+
+const JOURNAL: &str = "systemd/journal";
 
 /// Longest election timeout: embed/config.go maxElectionMs.
 const ELECTION_MS_MAX: u64 = 50_000;
@@ -185,6 +188,7 @@ fn assemble(s: &Settings<'_>) -> Result<Config, ConfigError> {
         socket_reuse_address: s.flag("socket-reuse-address"),
         enable_grpc_gateway: s.flag("enable-grpc-gateway"),
         emulated: line(&s.text("emulated-version")),
+        metrics_extensive: s.text("metrics") == "extensive",
         auto_compaction: auto_compaction(s)?,
         auto_compaction_mode: s.text("auto-compaction-mode"),
         compaction_batch_limit: positive_or(s.int("compaction-batch-limit"), 1000),
@@ -200,6 +204,7 @@ fn assemble(s: &Settings<'_>) -> Result<Config, ConfigError> {
         auth_token_ttl: s.uint("auth-token-ttl"),
         cors: s.list("cors"),
         host_whitelist: s.list("host-whitelist"),
+        bootstrap_defrag_threshold_megabytes: s.uint("bootstrap-defrag-threshold-megabytes"),
         unsafe_no_fsync: s.flag("unsafe-no-fsync"),
         force_new_cluster: s.flag("force-new-cluster"),
         gates: gates(s),
@@ -244,15 +249,7 @@ fn gates(s: &Settings<'_>) -> Gates {
     let Value::Gates(given) = s.value("feature-gates") else {
         return Gates::default();
     };
-    let is_on = |gate: &str, default: bool| {
-        let last = given.iter().rev().find(|(name, _)| *name == gate);
-        last.map_or(default, |(_, on)| *on)
-    };
-    let on = GATES
-        .iter()
-        .filter(|(gate, default)| is_on(gate, *default))
-        .map(|(gate, _)| *gate)
-        .collect();
+    let on = value::gates_on(&given);
     let mut texts: Vec<String> = given.iter().map(|(gate, on)| format!("{gate}={on}")).collect();
     texts.sort();
     Gates {
@@ -315,6 +312,17 @@ fn log_config(s: &Settings<'_>) -> Result<LogConfig, ConfigError> {
     if outputs.len() > 1 && outputs.iter().any(|output| output == "default") {
         return Err(invalid("multi logoutput for \"default\" is not supported yet"));
     }
+    if outputs.len() > 1 && outputs.iter().any(|output| output == JOURNAL) {
+        let quoted: Vec<String> = outputs.iter().map(|output| quote(output)).collect();
+        let quoted = quoted.join(" ");
+        return Err(invalid(format!(
+            "running with systemd/journal but other '--log-outputs' values ([{quoted}]) are configured with 'default'; override 'default' value with something else"
+        )));
+    }
+    let rotation = match s.flag("enable-log-rotation") {
+        true => Some(rotation::read(&outputs, &s.text("log-rotation-config-json")).map_err(invalid)?),
+        false => None,
+    };
     let level = s.text("log-level");
     let json = match s.text("log-format").as_str() {
         "json" | "" => true,
@@ -329,6 +337,7 @@ fn log_config(s: &Settings<'_>) -> Result<LogConfig, ConfigError> {
         level: Level::parse(&level).ok_or_else(|| invalid(format!("unknown level: {level}")))?,
         json,
         outputs,
+        rotation,
     })
 }
 

@@ -325,14 +325,14 @@ const SECURITY: [Flag; 30] = section("Security", [
 #[rustfmt::skip]
 const OBSERVING: [Flag; 17] = section("Observing", [
     ("enable-pprof", BOOL, "false", IDLE, "Serve profiles under /debug/pprof."),
-    ("metrics", TEXT, "basic", IDLE, "How much to measure: basic or extensive."),
+    ("metrics", TEXT, "basic", USED, "How much to measure: basic or extensive."),
     ("listen-metrics-urls", URLS, "", USED, "Where else to serve /metrics and /health."),
     ("logger", TEXT, "zap", USED, "Kind of log: zap."),
     ("log-outputs", SET, "default", USED, "Where the log goes: default, stderr, stdout, or files."),
     ("log-level", TEXT, "info", USED, "What is logged: debug, info, warn, error, panic or fatal."),
     ("log-format", TEXT, "json", USED, "Form of the log: json or console."),
-    ("enable-log-rotation", BOOL, "false", IDLE, "Rotate the log file."),
-    ("log-rotation-config-json", TEXT, "", IDLE, "How to rotate the log file."),
+    ("enable-log-rotation", BOOL, "false", USED, "Rotate the log file."),
+    ("log-rotation-config-json", TEXT, "{\"maxsize\": 100, \"maxage\": 0, \"maxbackups\": 0, \"localtime\": false, \"compress\": false}", USED, "How to rotate the log file."),
     ("warning-unary-request-duration", SPAN, "300ms", USED, "Log requests that take longer than this."),
     ("warning-apply-duration", SPAN, "100ms", USED, "Log entries whose application takes longer than this."),
     ("enable-distributed-tracing", BOOL, "false", IDLE, "Send traces."),
@@ -340,7 +340,7 @@ const OBSERVING: [Flag; 17] = section("Observing", [
     ("distributed-tracing-service-name", TEXT, "etcd", IDLE, "Service name in traces."),
     ("distributed-tracing-instance-id", TEXT, "", IDLE, "Instance name in traces."),
     ("distributed-tracing-sampling-rate", INT, "0", IDLE, "Traces kept of a million."),
-    ("v2-deprecation", Kind::OneOf(&["", "not-yet", "write-only", "write-only-skip-check", "write-only-drop-data", "gone"]), "write-only", USED, "Kept for compatibility, without effect as in etcd 3.7."),
+    ("v2-deprecation", Kind::SomeOf(&["write-only", "write-only-skip-check", "write-only-drop-data", "gone"]), "write-only", USED, "Kept for compatibility, without effect as in etcd 3.7."),
 ]);
 
 #[rustfmt::skip]
@@ -351,7 +351,7 @@ const FEATURES: [Flag; 13] = section("Features", [
     ("compaction-sleep-interval", SPAN, "0s", USED, "Pause between steps of a compaction; 0 for 10ms."),
     ("watch-progress-notify-interval", SPAN, "0s", USED, "Time between progress notifications of a watch; 0 for 10m."),
     ("downgrade-check-time", SPAN, "5s", USED, "Time between two looks at a downgrade."),
-    ("bootstrap-defrag-threshold-megabytes", UINT, "0", IDLE, "Defragment at the start if it frees at least so much."),
+    ("bootstrap-defrag-threshold-megabytes", UINT, "0", USED, "Defragment at the start if it frees at least so much."),
     ("max-learners", INT, "1", USED, "Most learners in the cluster."),
     ("snapshot-catchup-entries", UINT, "5000", USED, "Entries kept for slow members after a snapshot."),
     ("unsafe-no-fsync", BOOL, "false", USED, "UNSAFE: never sync; a power failure loses data."),
@@ -427,7 +427,7 @@ mod tests {
             match heir {
                 Heir::Flag(to) => assert!(find(to).is_some(), "{name}"),
                 Heir::Gate(gate) => {
-                    assert!(value::GATES.iter().any(|(known, _)| known == gate), "{name}");
+                    assert!(value::ALL_GATES.iter().any(|known| known.name == *gate), "{name}");
                 }
                 Heir::None => {}
             }

@@ -30,6 +30,8 @@ pub enum Kind {
     List,
     /// One of the given texts.
     OneOf(&'static [&'static str]),
+    /// Some of the given texts, separated by commas.
+    SomeOf(&'static [&'static str]),
     /// `Gate=true,Gate2=false`, of the known feature gates.
     Gates,
     /// Taken and thrown away; a bare flag.
@@ -145,6 +147,10 @@ pub fn parse(kind: Kind, text: &str) -> Result<Value, String> {
         Kind::List => Ok(Value::List(text.split(',').map(str::to_string).collect())),
         Kind::OneOf(choices) if choices.contains(&text) => Ok(Value::Text(text.to_string())),
         Kind::OneOf(_) => Err("invalid value".to_string()),
+        Kind::SomeOf(choices) => match text.split(',').find(|item| !choices.contains(item)) {
+            Some(wrong) => Err(format!("invalid value {}", quote(wrong))),
+            None => Ok(Value::Text(text.to_string())),
+        },
         Kind::Gates => parse_gates(text).map(Value::Gates),
         Kind::Nothing => Ok(Value::Nothing),
     }
@@ -266,18 +272,77 @@ fn parts(number: &str, unit: &str) -> Option<u128> {
     Some(nanos)
 }
 
-/// The feature gates of etcd 3.7 and whether each is on by default.
-pub const GATES: [(&str, bool); 9] = [
-    ("CompactHashCheck", false),
-    ("FastLeaseKeepAlive", true),
-    ("InitialCorruptCheck", false),
-    ("LeaseCheckpoint", false),
-    ("LeaseCheckpointPersist", false),
-    ("PriorityRequest", false),
-    ("SetMemberLocalAddr", false),
-    ("StopGRPCServiceOnDefrag", false),
-    ("TxnModeWriteWithSharedBuffer", true),
+/// How far a feature is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// May go again; off by default.
+    Alpha,
+    /// Here to stay; on by default.
+    Beta,
+}
+
+impl Stage {
+    /// The name in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Stage::Alpha => "ALPHA",
+            Stage::Beta => "BETA",
+        }
+    }
+}
+
+/// A feature gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// Its name.
+    pub name: &'static str,
+    /// How far it is.
+    pub stage: Stage,
+}
+
+const fn alpha(name: &'static str) -> Gate {
+    let stage = Stage::Alpha;
+    Gate { name, stage }
+}
+
+const fn beta(name: &'static str) -> Gate {
+    let stage = Stage::Beta;
+    Gate { name, stage }
+}
+
+/// The feature gates of etcd 3.7, by name. Those called `All` stand for all of a stage.
+pub const ALL_GATES: [Gate; 11] = [
+    alpha("AllAlpha"),
+    beta("AllBeta"),
+    alpha("CompactHashCheck"),
+    beta("FastLeaseKeepAlive"),
+    alpha("InitialCorruptCheck"),
+    alpha("LeaseCheckpoint"),
+    alpha("LeaseCheckpointPersist"),
+    alpha("PriorityRequest"),
+    alpha("SetMemberLocalAddr"),
+    alpha("StopGRPCServiceOnDefrag"),
+    beta("TxnModeWriteWithSharedBuffer"),
 ];
+
+/// The gates that are on, of those given: what a gate itself was set to wins over what all of its
+/// stage were set to, that over the default, which is on from the second stage on.
+pub fn gates_on(given: &[(&'static str, bool)]) -> Vec<&'static str> {
+    let last = |name: &str| {
+        let found = given.iter().rev().find(|(known, _)| *known == name);
+        found.map(|(_, on)| *on)
+    };
+    let is_on = |gate: &Gate| {
+        let (all, default) = match gate.stage {
+            _ if gate.name.starts_with("All") => ("", false),
+            Stage::Alpha => ("AllAlpha", false),
+            Stage::Beta => ("AllBeta", true),
+        };
+        last(gate.name).or_else(|| last(all)).unwrap_or(default)
+    };
+    let on = ALL_GATES.iter().filter(|gate| is_on(gate));
+    on.map(|gate| gate.name).collect()
+}
 
 fn parse_gates(text: &str) -> Result<Vec<(&'static str, bool)>, String> {
     let mut gates = Vec::new();
@@ -292,9 +357,9 @@ fn parse_gates(text: &str) -> Result<Vec<(&'static str, bool)>, String> {
                 quote(on)
             ));
         };
-        let known = GATES.iter().find(|(gate, _)| *gate == name);
-        let (gate, _) = known.ok_or_else(|| format!("unrecognized feature gate: {name}"))?;
-        gates.push((*gate, on_value));
+        let known = ALL_GATES.iter().find(|gate| gate.name == name);
+        let gate = known.ok_or_else(|| format!("unrecognized feature gate: {name}"))?;
+        gates.push((gate.name, on_value));
     }
     Ok(gates)
 }
@@ -373,6 +438,20 @@ mod tests {
             parse(Kind::Uint32, "x"),
             Err("strconv.ParseUint: parsing \"x\": invalid syntax".to_string())
         );
+    }
+
+    #[test]
+    fn a_gate_itself_wins_over_all_of_its_stage() {
+        let on = |given: &[(&'static str, bool)], gate: &str| gates_on(given).contains(&gate);
+        assert!(on(&[], "FastLeaseKeepAlive") && !on(&[], "LeaseCheckpoint"));
+        assert!(!on(&[], "AllBeta"));
+        let given = [("AllAlpha", true), ("LeaseCheckpoint", false), ("AllBeta", false)];
+        assert!(on(&given, "CompactHashCheck") && !on(&given, "LeaseCheckpoint"));
+        assert!(!on(&given, "FastLeaseKeepAlive") && on(&given, "AllAlpha"));
+        assert!(on(
+            &[("LeaseCheckpoint", false), ("LeaseCheckpoint", true)],
+            "LeaseCheckpoint"
+        ));
     }
 
     #[test]

@@ -37,6 +37,7 @@ use stage::Stage;
 pub use stage::lock;
 
 use crate::log::Log;
+use crate::metrics::Metrics;
 
 /// One worker for each stage that may wait: persist, apply, committer.
 const WORKERS: usize = 3;
@@ -72,6 +73,8 @@ pub struct Driver {
     fronts: Vec<Arc<Inbox>>,
     clock: Clock,
     log: Log,
+    metrics: Arc<Metrics>,
+    warning_apply_duration: std::time::Duration,
     events: Sender<Event>,
     /// When apply wants to run next.
     apply_wake: timer::Alarm,
@@ -95,6 +98,10 @@ pub struct Surroundings {
     pub clock: Clock,
     /// The log.
     pub log: Log,
+    /// The registry.
+    pub metrics: Arc<Metrics>,
+    /// `--warning-apply-duration`.
+    pub warning_apply_duration: std::time::Duration,
     /// Threads for reads.
     pub reads: Pool,
     /// Threads for what takes long.
@@ -124,6 +131,8 @@ impl Driver {
             fronts: inboxes,
             clock: around.clock,
             log: around.log,
+            metrics: around.metrics,
+            warning_apply_duration: around.warning_apply_duration,
             events: around.events,
             apply_wake: timer::Alarm::off(),
             persist_wake: timer::Alarm::off(),

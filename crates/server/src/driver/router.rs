@@ -1,8 +1,8 @@
 //! The member's seam, made of queues. No method runs a stage: who called the stage settles later.
 
 use member::{
-    Fatal, Job, JobKind, Level as MemberLevel, LogLine, LogValue, Router, ToApply, ToCommitter, ToDecide,
-    ToFront, ToPeer, ToPersist,
+    Fatal, Job, JobKind, Level as MemberLevel, LogLine, LogValue, Measure, Router, ToApply, ToCommitter,
+    ToDecide, ToFront, ToPeer, ToPersist,
 };
 
 use super::{Driver, Event, FromMember};
@@ -24,7 +24,7 @@ impl member::Log for Log {
             MemberLevel::Error => Level::Error,
             MemberLevel::Fatal => Level::Fatal,
         };
-        let mut out = self.line(level, &line.msg);
+        let mut out = self.line_from(level, &line.msg, line.caller);
         for (name, value) in line.fields {
             out = match value {
                 LogValue::Text(text) => out.text(name, text),
@@ -98,6 +98,18 @@ impl Router for Driver {
                 driver.settle();
             }
         }));
+    }
+
+    fn measure(&self, measure: Measure<'_>) {
+        let metrics = &self.metrics;
+        let now = self.clock.now();
+        metrics.stages.measure(
+            measure,
+            now,
+            &metrics.disk,
+            &self.log,
+            self.warning_apply_duration,
+        );
     }
 
     fn fatal(&self, fatal: Fatal) {

@@ -3,6 +3,7 @@
 
 pub mod call;
 mod handshake;
+mod measure;
 mod pump;
 mod socket;
 mod thread;
@@ -21,7 +22,7 @@ use tokio::sync::Semaphore;
 use crate::config::Config;
 use crate::driver::{Clock, Driver, Inbox};
 use crate::log::Log;
-use crate::metrics::Metrics;
+use crate::metrics::{FrontMetrics, Metrics};
 pub use socket::Plain;
 pub use thread::{Order, Orders, start};
 
@@ -57,12 +58,24 @@ pub struct Common {
 struct Waiting {
     owner: Rc<dyn Owner>,
     slot: usize,
+    /// Of a unary call.
+    call: Option<Asked>,
+}
+
+/// A unary call, for who counts calls.
+#[derive(Clone)]
+struct Asked {
+    method: Method,
+    message: Bytes,
+    at: api::clock::Instant,
 }
 
 /// The part of a front thread that its connections use.
 pub struct Front {
     /// What all front threads share.
     pub common: Arc<Common>,
+    /// The number of this front thread.
+    number: usize,
     frontend: RefCell<Frontend>,
     waiting: RefCell<Slab<Waiting>>,
     inbox: Arc<Inbox>,
@@ -92,6 +105,7 @@ impl Front {
     pub fn new(common: Arc<Common>, frontend: Frontend, inbox: Arc<Inbox>) -> Rc<Front> {
         Rc::new(Front {
             common,
+            number: frontend.config().slot,
             frontend: RefCell::new(frontend),
             waiting: RefCell::new(Slab::new()),
             inbox,
@@ -125,10 +139,16 @@ impl Front {
         self.common.shared.is_ready() && !self.is_stopping()
     }
 
-    fn admit(&self, owner: &Rc<dyn Owner>, slot: usize) -> Token {
+    /// What this thread counts.
+    pub fn metrics(&self) -> &FrontMetrics {
+        &self.common.metrics.fronts[self.number]
+    }
+
+    fn admit(&self, owner: &Rc<dyn Owner>, slot: usize, call: Option<Asked>) -> Token {
         let key = self.waiting.borrow_mut().insert(Waiting {
             owner: owner.clone(),
             slot,
+            call,
         });
         Token(key as u64)
     }
@@ -147,14 +167,21 @@ impl Front {
         message: Bytes,
         context: Context,
     ) -> Result<Result<Bytes, Status>, Token> {
-        let token = self.admit(owner, slot);
+        let at = self.now();
+        let asked = Asked {
+            method,
+            message: message.clone(),
+            at,
+        };
+        let token = self.admit(owner, slot, Some(asked.clone()));
         let outcome = self
             .frontend
             .borrow_mut()
-            .call(token, method, message, context, self.now());
+            .call(token, method, message, context, at);
         match outcome {
             Outcome::Done(result) => {
                 self.release(token);
+                self.answered_at_once(&asked, &result);
                 Ok(result)
             }
             Outcome::Pending => {
@@ -178,7 +205,7 @@ impl Front {
         method: Method,
         context: Context,
     ) -> Result<Token, Status> {
-        let token = self.admit(owner, slot);
+        let token = self.admit(owner, slot, None);
         let opened = self
             .frontend
             .borrow_mut()
@@ -214,10 +241,9 @@ impl Front {
 
     /// What a stream has. The token is free if this has its end.
     pub fn stream_poll(&self, token: Token, bytes_max: usize) -> StreamPoll {
-        let polled = self
-            .frontend
-            .borrow_mut()
-            .stream_poll(token, bytes_max, self.now());
+        let now = self.now();
+        let polled = self.frontend.borrow_mut().stream_poll(token, bytes_max, now);
+        self.stream_polled(&polled, now);
         if polled.end.is_some() {
             self.release(token);
         }
@@ -249,10 +275,5 @@ impl Front {
     pub fn stop(&self) {
         self.stopping.set(true);
         self.stop_bell.notify_waiters();
-    }
-
-    /// Calls that wait for their answers, and streams.
-    pub fn in_flight(&self) -> usize {
-        self.waiting.borrow().len()
     }
 }

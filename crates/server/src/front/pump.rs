@@ -49,11 +49,22 @@ impl Front {
         if frontend.next_tick().is_some_and(|at| at <= now) {
             frontend.tick(now);
         }
+        let mut answered_at = None;
         while let Some(output) = frontend.poll() {
             match output {
-                Output::Reply { token, result } => {
+                Output::Reply {
+                    token,
+                    result,
+                    ending,
+                } => {
                     let key = usize::try_from(token.0).expect("tokens are keys of a slab");
-                    if let Some(waiting) = self.waiting.borrow_mut().try_remove(key) {
+                    let waiting = self.waiting.borrow_mut().try_remove(key);
+                    if let Some(waiting) = waiting {
+                        if let Some(asked) = &waiting.call {
+                            // One look at the clock for all the answers of a round.
+                            let end = *answered_at.get_or_insert_with(|| self.now());
+                            self.answered(asked, &result, ending, now, end);
+                        }
                         waiting.owner.reply(waiting.slot, result);
                     }
                 }

@@ -10,21 +10,23 @@ use api::error::{Code, Status};
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::Request;
-use member::frontend::{self, Shape, Token};
+use http::{HeaderValue, Request};
+use member::frontend::{self, Method, Shape, Token};
 use slab::Slab;
 
 use super::admit::{Terms, admit};
 use super::framing::{Joiner, Piece};
 use super::io::WireState;
 use super::sender::{Sender, answer, trailers_only};
-use crate::config::Span;
+use super::stats;
 use crate::driver::lock;
 use crate::front::{Front, Owner};
-use crate::metrics::Metrics;
+use crate::metrics::{UNKNOWN_VERSION, span};
 use crate::services::recipes::Answers;
 use crate::services::{Route, health};
 
+/// What etcd says of a client whose address it does not know.
+const NO_REMOTE: &str = "No remote client info.";
 /// Bytes asked of a stream at a time.
 const STREAM_BATCH: usize = 64 << 10;
 /// What a request may have beside `--max-request-bytes`: embed/config.go grpcOverheadBytes.
@@ -101,6 +103,8 @@ struct Call {
     joiner: Joiner,
     /// `None` when the client has sent all.
     recv: Option<RecvStream>,
+    /// The message of a unary call.
+    message: Option<Bytes>,
     stage: Stage,
 }
 
@@ -132,7 +136,8 @@ pub(super) struct Calls {
     front: Rc<Front>,
     state: Rc<WireState>,
     terms: Terms,
-    metrics: Arc<Metrics>,
+    /// The version that the last client said it has, and its number.
+    version: (Option<HeaderValue>, usize),
     message_bytes_max: usize,
     slots: Slab<Call>,
     /// Unary calls whose message is not complete.
@@ -147,7 +152,7 @@ impl Calls {
         let config = &front.common.config;
         Calls {
             message_bytes_max: config.max_request_bytes.saturating_add(OVERHEAD_BYTES),
-            metrics: front.common.metrics.clone(),
+            version: (None, UNKNOWN_VERSION),
             front,
             state,
             terms,
@@ -202,7 +207,9 @@ impl Calls {
                 return;
             }
         };
-        self.metrics.started(route);
+        self.front.metrics().started(route);
+        let version = self.version_of(parts.headers.get("client-api-version"));
+        self.front.metrics().by_version(version, route.shape());
         let call = Call {
             route,
             started,
@@ -210,6 +217,7 @@ impl Calls {
             encoding: admitted.encoding,
             joiner: Joiner::default(),
             recv: Some(recv),
+            message: None,
             stage: Stage::Reading(respond),
         };
         let slot = self.slots.insert(call);
@@ -244,6 +252,9 @@ impl Calls {
                 true
             }
             Read::Gone => {
+                if let Some(call) = self.slots.get(slot) {
+                    self.ended(call, Code::Canceled);
+                }
                 self.remove(slot);
                 true
             }
@@ -252,6 +263,8 @@ impl Calls {
 
     fn call(&mut self, slot: usize, message: Bytes) {
         let call = &mut self.slots[slot];
+        self.front.metrics().received(call.route, message.len());
+        call.message = Some(message.clone());
         let result = match call.route {
             Route::Health(method) => Ok(health::answer(method, message, self.front.is_serving())),
             Route::Member(method) => {
@@ -283,36 +296,66 @@ impl Calls {
             return;
         };
         self.state.active_streams.set(self.slots.len());
-        self.metrics.handled(
-            call.route,
-            result.as_ref().err().map_or(Code::Ok, |status| status.code),
-        );
-        self.note_slow(&call, &result);
+        let code = result.as_ref().err().map_or(Code::Ok, |status| status.code);
+        self.ended(&call, code);
+        if let Ok(answer) = &result {
+            self.front.metrics().sent(call.route, answer.len());
+        }
+        self.note(&call, &result);
         if let Stage::Reading(respond) | Stage::Waiting(respond, _) = call.stage {
             // An error means that the client has gone: there is nobody to tell.
             let _ = answer(respond, result);
         }
     }
 
-    /// v3rpc/interceptor.go logUnaryRequestStats.
-    fn note_slow(&self, call: &Call, result: &Result<Bytes, Status>) {
-        let common = &self.front.common;
-        let took = self.front.now() - call.started;
-        let Route::Member(method) = call.route else {
-            return;
-        };
-        if took < common.config.warning_unary_request_duration {
-            return;
+    /// A call has ended.
+    fn ended(&self, call: &Call, code: Code) {
+        let metrics = self.front.metrics();
+        metrics.handled(call.route, code);
+        if metrics.is_extensive() {
+            metrics.took(call.route, self.front.now() - call.started);
         }
-        let nanos = i64::try_from(took.as_nanos()).unwrap_or(i64::MAX);
-        let line = common
-            .log
-            .warn("request stats")
-            .show("time spent", Span(nanos))
-            .text("response type", method.path());
-        match result {
-            Ok(answer) => line.num("response size", answer.len() as u64).emit(),
-            Err(status) => line.error(status).emit(),
+        if call.route == Route::Member(Method::Snapshot) {
+            self.snapshot_ended(call, code);
+        }
+    }
+
+    /// A client has the data file, or has given it up.
+    fn snapshot_ended(&self, call: &Call, code: Code) {
+        let took = self.front.now() - call.started;
+        let log = &self.front.common.log;
+        if code == Code::Ok {
+            self.front.metrics().snapshots.observe_alone(took);
+            log.info("successfully sent database snapshot to client")
+                .show("took", span(took))
+                .emit();
+        } else {
+            log.warn("failed to send database snapshot to client")
+                .show("took", span(took))
+                .text("code", code.name())
+                .emit();
+        }
+    }
+
+    /// The number of the version that a client says it has: mostly that of the call before.
+    fn version_of(&mut self, version: Option<&HeaderValue>) -> usize {
+        if self.version.0.as_ref() != version {
+            let text = version.map(|version| version.to_str().unwrap_or_default());
+            let number = match text {
+                None => UNKNOWN_VERSION,
+                Some(text) => self.front.common.metrics.version_number(text),
+            };
+            self.version = (version.cloned(), number);
+        }
+        self.version.1
+    }
+
+    fn note(&self, call: &Call, result: &Result<Bytes, Status>) {
+        let common = &self.front.common;
+        if let (Route::Member(method), Some(message)) = (call.route, &call.message) {
+            let took = self.front.now() - call.started;
+            let took_max = common.config.warning_unary_request_duration;
+            stats::note(&common.log, method, message, result, took, took_max, NO_REMOTE);
         }
     }
 
@@ -379,7 +422,7 @@ impl Calls {
             }),
             (Stage::Reading(respond), Some(Err(status))) => {
                 let mut sender = Sender::Fresh(respond);
-                self.metrics.handled(call.route, status.code);
+                self.front.metrics().handled(call.route, status.code);
                 sender.end(&Err(status));
                 Stage::Watching(sender)
             }
@@ -434,6 +477,7 @@ impl Calls {
     fn stream_message(&mut self, slot: usize, message: Bytes) {
         let serving = self.front.is_serving();
         let call = &mut self.slots[slot];
+        self.front.metrics().received(call.route, message.len());
         match (&mut call.stage, call.route) {
             (Stage::Streaming(streaming), Route::Member(method)) => {
                 self.front.stream_message(streaming.token, message);
@@ -444,7 +488,10 @@ impl Calls {
             }
             (Stage::Watching(sender), Route::Health(method)) => {
                 match health::answer(method, message, serving) {
-                    Ok(answer) => drop(sender.send(Piece::new(answer))),
+                    Ok(answer) => {
+                        self.front.metrics().sent(call.route, answer.len());
+                        drop(sender.send(Piece::new(answer)));
+                    }
                     Err(status) => self.end_stream(slot, &Err(status)),
                 }
             }
@@ -483,12 +530,15 @@ impl Calls {
             streaming.more = polled.more;
             let mut gone = false;
             for frame in polled.frames {
+                self.front.metrics().sent(*route, frame.len());
                 gone |= streaming.sender.send(Piece::from_frame(frame)).is_err();
             }
             if let Some(result) = polled.end {
                 let code = result.as_ref().err().map_or(Code::Ok, |status| status.code);
-                self.metrics.handled(*route, code);
                 streaming.sender.end(&result);
+                if let Some(call) = self.slots.get(slot) {
+                    self.ended(call, code);
+                }
                 self.remove(slot);
                 return;
             }
@@ -508,8 +558,10 @@ impl Calls {
     /// Ends a stream for a reason of the carrier's.
     fn end_stream(&mut self, slot: usize, result: &Result<(), Status>) {
         let code = result.as_ref().err().map_or(Code::Ok, |status| status.code);
+        if let Some(call) = self.slots.get(slot) {
+            self.ended(call, code);
+        }
         if let Some(call) = self.slots.get_mut(slot) {
-            self.metrics.handled(call.route, code);
             match &mut call.stage {
                 Stage::Streaming(streaming) => {
                     self.front.stream_close(streaming.token);
@@ -525,7 +577,7 @@ impl Calls {
     /// The client has given a stream up.
     fn drop_stream(&mut self, slot: usize) {
         if let Some(call) = self.slots.get(slot) {
-            self.metrics.handled(call.route, Code::Canceled);
+            self.ended(call, Code::Canceled);
             if let Stage::Streaming(streaming) = &call.stage {
                 self.front.stream_close(streaming.token);
             }
@@ -590,7 +642,7 @@ impl Calls {
 impl Drop for Calls {
     fn drop(&mut self) {
         for (_, call) in &self.slots {
-            self.metrics.handled(call.route, Code::Canceled);
+            self.ended(call, Code::Canceled);
             match &call.stage {
                 Stage::Waiting(_, token) => self.front.cancel(*token),
                 Stage::Streaming(streaming) => self.front.stream_close(streaming.token),

@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use h2::server::Connection;
-use member::frontend::Method;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 
@@ -191,9 +190,4 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Task<S> {
             Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
         }
     }
-}
-
-/// Names a method in labels of metrics.
-pub fn labels(method: Method) -> (&'static str, &'static str) {
-    method.path()[1..].rsplit_once('/').unwrap_or_default()
 }

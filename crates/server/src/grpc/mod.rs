@@ -8,8 +8,9 @@ mod framing;
 mod io;
 mod keepalive;
 mod sender;
+mod stats;
 mod status;
 
 pub use admit::Terms;
-pub use conn::{labels, serve};
+pub use conn::serve;
 pub use framing::Piece;

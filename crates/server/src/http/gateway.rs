@@ -17,6 +17,7 @@ use super::routes;
 use super::transcode::{self, Escapes, Requests};
 use super::{json, plain};
 use crate::front::{Common, Front, call};
+use crate::metrics::UNKNOWN_VERSION;
 use crate::services::recipes::Answers;
 use crate::services::{Recipe, Route};
 
@@ -207,8 +208,10 @@ impl Exchange {
         let message = self.only_request().await?;
         let _permit = permit(&self.front, self.context.deadline).await?;
         let route = Route::find(self.route.path(), self.front.common.config.emulated)?;
-        let metrics = &self.front.common.metrics;
+        let metrics = self.front.metrics();
         metrics.started(route);
+        metrics.by_version(UNKNOWN_VERSION, Shape::Unary);
+        metrics.received(route, message.len());
         let answering = async {
             match route {
                 Route::Recipe(recipe) => self.recipe(recipe, message).await,
@@ -227,7 +230,9 @@ impl Exchange {
         };
         let code = result.as_ref().err().map_or(Code::Ok, |status| status.code);
         metrics.handled(route, code);
-        let answer = transcode::answer(route, result?, Escapes::Json)?;
+        let result = result?;
+        metrics.sent(route, result.len());
+        let answer = transcode::answer(route, result, Escapes::Json)?;
         Ok(from_grpc(json(StatusCode::OK, answer)))
     }
 
@@ -255,7 +260,8 @@ impl Exchange {
             Shape::Unary | Shape::ServerStream => Some(self.only_request().await?),
         };
         let permit = hold_permit(&self.front, self.context.deadline).await?;
-        self.front.common.metrics.started(route);
+        self.front.metrics().started(route);
+        self.front.metrics().by_version(UNKNOWN_VERSION, route.shape());
         let source = match (route, message) {
             (Route::Recipe(recipe), message) => {
                 let message = message.unwrap_or_default();
@@ -380,6 +386,16 @@ pub struct Lines {
     _permit: Held,
 }
 
+impl Drop for Lines {
+    /// Who has gone before the end has given the call up.
+    fn drop(&mut self) {
+        if self.source.is_some() {
+            let route = self.exchange.route;
+            self.exchange.front.metrics().handled(route, Code::Canceled);
+        }
+    }
+}
+
 /// Lines that go out together.
 struct Part {
     text: Bytes,
@@ -428,22 +444,23 @@ impl Lines {
         let route = self.exchange.route;
         let (mut out, mut failure) = (String::new(), None);
         for frame in polled.frames {
+            self.exchange.front.metrics().sent(route, frame.len());
             match transcode::answer(route, frame.parts.concat().into(), Escapes::Html) {
                 Ok(answer) => out.push_str(&format!("{{\"result\":{answer}}}\n")),
                 Err(status) => failure = Some(status),
             }
         }
-        let common = &self.exchange.front.common;
+        let front = &self.exchange.front;
         if let Some(end) = polled.end {
             let status = end.err();
             let code = status.as_ref().map_or(Code::Ok, |status| status.code);
-            common.metrics.handled(route, code);
+            front.metrics().handled(route, code);
             failure = failure.or(status);
             self.source = None;
         }
         let alone = out.is_empty();
         if let Some(status) = &failure {
-            out.push_str(&transcode::stream_error(status, common.config.emulated));
+            out.push_str(&transcode::stream_error(status, front.common.config.emulated));
             out.push('\n');
             self.source = None;
         }

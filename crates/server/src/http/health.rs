@@ -133,9 +133,9 @@ const READYZ: &[Check] = &[
 /// `None` if there is no such path.
 pub async fn checks(front: &Rc<Front>, request: &Request<Inbound>) -> Option<Response<Body>> {
     let path = request.uri().path();
-    let (checks, rest) = match path.strip_prefix("/livez") {
-        Some(rest) => (LIVEZ, rest),
-        None => (READYZ, path.strip_prefix("/readyz")?),
+    let (kind, checks, rest) = match path.strip_prefix("/livez") {
+        Some(rest) => ("livez", LIVEZ, rest),
+        None => ("readyz", READYZ, path.strip_prefix("/readyz")?),
     };
     let chosen: Vec<Check> = match rest.strip_prefix('/') {
         None if rest.is_empty() => {
@@ -151,7 +151,9 @@ pub async fn checks(front: &Rc<Front>, request: &Request<Inbound>) -> Option<Res
     }
     let (mut report, mut failed) = (String::new(), false);
     for check in chosen {
-        match check.run(front).await {
+        let outcome = check.run(front).await;
+        front.common.metrics.checked(kind, check.name(), outcome.is_ok());
+        match outcome {
             Ok(()) => report.push_str(&format!("[+]{} ok\n", check.name())),
             Err(error) => {
                 failed = true;

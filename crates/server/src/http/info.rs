@@ -1,16 +1,19 @@
 //! `/version`, `/metrics`, and what a lone member's peer port answers.
 
+use std::io::Write;
 use std::rc::Rc;
 use std::time::SystemTime;
 
 use api::version::{Line, Version};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use serde_json::json;
 
 use super::body::{Body, Inbound};
 use super::{json as json_response, only_get, plain};
 use crate::front::Front;
-use crate::metrics::Text;
 
 /// `/version`.
 pub fn version(front: &Front) -> Response<Body> {
@@ -76,107 +79,72 @@ fn members(front: &Front) -> Response<Body> {
     json_response(StatusCode::OK, format!("{}\n", serde_json::Value::from(members)))
 }
 
-/// `/metrics`.
-pub fn metrics(front: &Front) -> Response<Body> {
-    let mut text = Text::default();
-    let shared = &front.common.shared;
-    let (pulse, facts) = (&shared.pulse, shared.facts());
-    let view = front.common.views.load();
-    let leader = pulse.leader();
-    let labelled = |text: &mut Text, name: &str, help: &str, labels: String| {
-        text.head(name, "gauge", help);
-        text.labelled(name, &labels, 1);
+/// `/metrics`, whatever the method, as Go's handler for it.
+pub fn metrics(front: &Front, request: &Request<Inbound>) -> Response<Body> {
+    let common = &front.common;
+    let page = common.metrics.making_page(|| crate::metrics::page(common));
+    let accepted = request
+        .headers()
+        .get(ACCEPT_ENCODING)
+        .and_then(|value| value.to_str().ok());
+    let zipped = match accepted.is_some_and(accepts_gzip) {
+        true => gzip(page.as_bytes()).ok(),
+        false => None,
     };
-    text.gauge(
-        "etcd_server_has_leader",
-        "Whether a leader is known.",
-        u8::from(leader != 0),
-    );
-    text.gauge(
-        "etcd_server_is_leader",
-        "Whether this member leads.",
-        u8::from(leader == shared.member_id),
-    );
-    text.gauge(
-        "etcd_server_is_learner",
-        "Whether this member has no vote.",
-        u8::from(pulse.is_learner()),
-    );
-    labelled(
-        &mut text,
-        "etcd_server_id",
-        "The member's ID.",
-        format!("server_id=\"{:x}\"", shared.member_id),
-    );
-    labelled(
-        &mut text,
-        "etcd_server_version",
-        "The release that this member shows.",
-        format!("server_version=\"{}\"", shared.line.release()),
-    );
-    if let Some(version) = facts.cluster_version {
-        let label = format!("cluster_version=\"{}.{}\"", version.major, version.minor);
-        labelled(&mut text, "etcd_cluster_version", "The cluster's version.", label);
-    }
-    // A counter by etcd's name, a gauge by nature.
-    text.gauge(
-        "etcd_server_proposals_committed_total",
-        "The index up to which the log is committed.",
-        pulse.committed(),
-    );
-    text.gauge(
-        "etcd_server_proposals_applied_total",
-        "The index up to which the log is applied.",
-        shared.applied(),
-    );
-    text.gauge(
-        "etcd_server_proposals_pending",
-        "Calls that this front thread waits with.",
-        front.in_flight(),
-    );
-    text.gauge(
-        "etcd_server_quota_backend_bytes",
-        "Bytes that the data file may have.",
-        quota(front.common.config.quota_backend_bytes),
-    );
-    text.gauge(
-        "etcd_mvcc_db_total_size_in_bytes",
-        "Bytes of the data file.",
-        view.db.size(),
-    );
-    text.gauge(
-        "etcd_mvcc_db_total_size_in_use_in_bytes",
-        "Bytes of the data file that are in use.",
-        view.db.size_in_use(),
-    );
-    text.gauge(
-        "etcd_debugging_mvcc_current_revision",
-        "The store's revision.",
-        view.revision,
-    );
-    text.gauge(
-        "etcd_debugging_mvcc_compact_revision",
-        "The revision of the last compaction.",
-        view.compact_revision,
-    );
-    text.gauge(
-        "etcd_debugging_mvcc_keys_total",
-        "Keys in the store.",
-        view.keys(),
-    );
-    front.common.metrics.write(&mut text);
-    let mut response = Response::new(Body::full(text.finish()));
-    response.headers_mut().insert(
-        http::header::CONTENT_TYPE,
+    let is_zipped = zipped.is_some();
+    let mut response = Response::new(Body::full(zipped.unwrap_or(page.into_bytes())));
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
         HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8; escaping=underscores"),
     );
+    if is_zipped {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
     response
 }
 
-/// The quota in effect: 0 stands for the default of 2 GiB, a negative one for none.
-fn quota(given: i64) -> i64 {
-    match given {
-        0 => 2 << 30,
-        given => given.max(0),
+/// Whether a client takes gzip: named, and not with a weight of zero.
+fn accepts_gzip(accepted: &str) -> bool {
+    accepted.split(',').any(|item| {
+        let mut parts = item.split(';').map(str::trim);
+        let is_gzip = matches!(parts.next(), Some("gzip" | "*"));
+        let refused = parts.any(|part| {
+            part.strip_prefix("q=")
+                .is_some_and(|weight| weight.parse::<f32>() == Ok(0.0))
+        });
+        is_gzip && !refused
+    })
+}
+
+fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn gzip_is_for_those_who_take_it() {
+        for (accepted, expect) in [
+            ("gzip", true),
+            ("identity, gzip;q=0.5", true),
+            ("*", true),
+            ("gzip;q=0", false),
+            ("identity", false),
+            ("", false),
+        ] {
+            assert_eq!(accepts_gzip(accepted), expect, "{accepted}");
+        }
+        let mut text = String::new();
+        let zipped = gzip(b"some text").unwrap();
+        flate2::read::GzDecoder::new(&zipped[..])
+            .read_to_string(&mut text)
+            .unwrap();
+        assert_eq!(text, "some text");
     }
 }

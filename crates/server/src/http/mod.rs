@@ -10,6 +10,7 @@ mod io;
 mod paths;
 mod routes;
 mod transcode;
+mod vars;
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -164,8 +165,10 @@ async fn route(front: Rc<Front>, mut request: Request<Inbound>) -> Response<Body
         let path = path.to_string();
         return gateway::respond(front, &path, request).await;
     }
-    if path == "/version" {
-        return only_get(&request, || info::version(&front));
+    match path {
+        "/version" => return only_get(&request, || info::version(&front)),
+        "/debug/vars" => return only_get(&request, || vars::vars(&front)),
+        _ => {}
     }
     endpoint(&front, &request).await.unwrap_or_else(not_found)
 }
@@ -173,7 +176,7 @@ async fn route(front: Rc<Front>, mut request: Request<Inbound>) -> Response<Body
 /// What both client and metrics listeners have.
 async fn endpoint(front: &Rc<Front>, request: &Request<Inbound>) -> Result<Response<Body>, ()> {
     match request.uri().path() {
-        "/metrics" => Ok(info::metrics(front)),
+        "/metrics" => Ok(info::metrics(front, request)),
         "/health" => Ok(health::health(front, request).await),
         path if path.starts_with("/livez") || path.starts_with("/readyz") => {
             health::checks(front, request).await.ok_or(())

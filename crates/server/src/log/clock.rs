@@ -11,6 +11,23 @@ pub fn timestamp(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
 }
 
+/// The time with milliseconds in a form for names of files: `2006-01-02T15-04-05.000`.
+pub fn for_names(time: SystemTime) -> String {
+    let text = timestamp(time).replace(':', "-");
+    // Without the last three digits and the Z.
+    text[..text.len() - 4].to_string()
+}
+
+/// Whether a text is such a time.
+pub fn is_for_names(text: &str) -> bool {
+    const SHAPE: &[u8] = b"0000-00-00T00-00-00.000";
+    let fits = |(byte, shape): (u8, &u8)| match shape {
+        b'0' => byte.is_ascii_digit(),
+        shape => byte == *shape,
+    };
+    text.len() == SHAPE.len() && text.bytes().zip(SHAPE).all(fits)
+}
+
 /// Year, month and day of a number of days since 1970, by counting in eras of 400 years that
 /// start in March, so that the leap day is the last of its year.
 fn civil(days: u64) -> (u64, u64, u64) {
@@ -45,6 +62,9 @@ mod tests {
         ] {
             let time = UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_micros(7);
             assert_eq!(timestamp(time), text);
+            let name = for_names(time);
+            assert_eq!(name, text.replace(':', "-").replace("007Z", ""));
+            assert!(is_for_names(&name) && !is_for_names(&name[1..]));
         }
     }
 }

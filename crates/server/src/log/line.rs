@@ -11,6 +11,7 @@ use super::{Level, Log, clock};
 #[derive(Debug)]
 pub struct Line<'a> {
     log: &'a Log,
+    level: Level,
     body: Option<Body>,
 }
 
@@ -25,7 +26,7 @@ impl<'a> Line<'a> {
         let body = log
             .is_on(level)
             .then(|| Body::new(log.shared.json, level, time, caller, text));
-        Line { log, body }
+        Line { log, level, body }
     }
 
     /// A text field.
@@ -85,7 +86,7 @@ impl<'a> Line<'a> {
     /// Hands the line to the writer.
     pub fn emit(self) {
         if let Some(body) = self.body {
-            self.log.send(body.finish());
+            self.log.send(self.level, body.finish());
         }
     }
 }

@@ -3,7 +3,10 @@
 //! for the writer, lines that do not fit its queue are counted and dropped.
 
 mod clock;
+mod journal;
 mod line;
+pub mod request;
+mod rotate;
 mod sink;
 
 use std::panic::Location;
@@ -65,7 +68,7 @@ impl Level {
 }
 
 enum Message {
-    Line(Vec<u8>),
+    Line(Level, Vec<u8>),
     Flush(SyncSender<()>),
 }
 
@@ -84,10 +87,10 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the outputs and starts the writer.
-    pub fn start(config: &LogConfig) -> std::io::Result<Log> {
-        let sink = Sink::open(&config.outputs)?;
-        Log::with_sink(config, sink)
+    /// Opens the outputs and starts the writer. The error is etcd's text.
+    pub fn start(config: &LogConfig) -> Result<Log, String> {
+        let sink = Sink::open(&config.outputs, config.rotation)?;
+        Log::with_sink(config, sink).map_err(|error| format!("cannot start the log's thread: {error}"))
     }
 
     fn with_sink(config: &LogConfig, sink: Sink) -> std::io::Result<Log> {
@@ -106,12 +109,12 @@ impl Log {
             // Ends when the last handle on the log is gone.
             while let Ok(message) = lines.recv() {
                 match message {
-                    Message::Line(line) => sink.write(&line),
+                    Message::Line(level, line) => sink.write(level, &line),
                     Message::Flush(done) => drop(done.send(())),
                 }
                 match dropped.swap(0, Ordering::Relaxed) {
                     0 => {}
-                    count => sink.write(&dropped_line(json, count)),
+                    count => sink.write(Level::Warn, &dropped_line(json, count)),
                 }
             }
         })?;
@@ -119,11 +122,12 @@ impl Log {
     }
 
     /// A log for lines before the settings are known: JSON, to standard error.
-    pub fn early() -> std::io::Result<Log> {
+    pub fn early() -> Result<Log, String> {
         Log::start(&LogConfig {
             level: Level::Info,
             json: true,
             outputs: vec!["stderr".to_string()],
+            rotation: None,
         })
     }
 
@@ -160,7 +164,12 @@ impl Log {
     /// Starts a line.
     #[track_caller]
     pub fn line(&self, level: Level, text: &str) -> Line<'_> {
-        Line::new(self, level, SystemTime::now(), Location::caller(), text)
+        self.line_from(level, text, Location::caller())
+    }
+
+    /// Starts a line that was made somewhere else.
+    pub fn line_from(&self, level: Level, text: &str, caller: &Location<'_>) -> Line<'_> {
+        Line::new(self, level, SystemTime::now(), caller, text)
     }
 
     /// Logs what the settings had to say.
@@ -175,12 +184,13 @@ impl Log {
         }
     }
 
-    fn is_on(&self, level: Level) -> bool {
+    /// Whether lines of a level are written.
+    pub fn is_on(&self, level: Level) -> bool {
         level >= self.shared.level
     }
 
-    fn send(&self, line: Vec<u8>) {
-        match self.shared.queue.try_send(Message::Line(line)) {
+    fn send(&self, level: Level, line: Vec<u8>) {
+        match self.shared.queue.try_send(Message::Line(level, line)) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
             Err(TrySendError::Full(_)) => {
                 self.shared.dropped.fetch_add(1, Ordering::Relaxed);
@@ -219,6 +229,7 @@ mod tests {
             level: Level::Info,
             json,
             outputs: vec![path.to_string_lossy().into_owned()],
+            rotation: None,
         };
         (config, path)
     }

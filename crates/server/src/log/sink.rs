@@ -3,10 +3,26 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 
+use super::Level;
+use super::journal::Journal;
+use super::rotate::RotatedFile;
+use crate::config::Rotation;
+
+/// An error of the system in Go's words: without its number, beginning small.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_ascii_lowercase());
+    first.into_iter().chain(chars).collect()
+}
+
 enum Output {
     Stderr,
     Stdout,
     File(File),
+    Rotated(RotatedFile),
+    Journal(Journal),
     #[cfg(test)]
     Memory(std::sync::Arc<std::sync::Mutex<Vec<u8>>>),
 }
@@ -17,30 +33,49 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    /// Opens `stderr`, `stdout`, `default` (standard error) and files, which are appended to.
-    /// `/dev/null` throws all away, whatever else is named.
-    pub(super) fn open(names: &[String]) -> io::Result<Sink> {
+    /// Opens `stderr`, `stdout`, `default` (standard error), `systemd/journal`, and files, which are
+    /// appended to. `/dev/null` throws all away, whatever else is named. The error is etcd's text.
+    pub(super) fn open(names: &[String], rotation: Option<Rotation>) -> Result<Sink, String> {
         let mut outputs = Vec::new();
         if names.iter().any(|name| name == "/dev/null") {
             return Ok(Sink { outputs });
         }
         for name in names {
             outputs.push(match name.as_str() {
-                // etcd falls back to standard error where there is no journal.
-                "default" | "stderr" | "systemd/journal" | "" => Output::Stderr,
+                "default" | "stderr" | "" => Output::Stderr,
                 "stdout" => Output::Stdout,
-                path => Output::File(OpenOptions::new().create(true).append(true).open(path)?),
+                "systemd/journal" => Output::Journal(Journal::open().map_err(|error| {
+                    let socket = "/run/systemd/journal/socket";
+                    let words = words(&error);
+                    format!("can't find journal (dial unixgram {socket}: connect: {words})")
+                })?),
+                path => {
+                    match rotation {
+                        Some(rotation) => Output::Rotated(RotatedFile::new(path, rotation)),
+                        None => {
+                            let opened = OpenOptions::new().create(true).append(true).open(path);
+                            Output::File(opened.map_err(|error| {
+                                format!("open sink {path:?}: open {path}: {}", words(&error))
+                            })?)
+                        }
+                    }
+                }
             });
         }
         Ok(Sink { outputs })
     }
 
-    pub(super) fn write(&mut self, line: &[u8]) {
+    pub(super) fn write(&mut self, level: Level, line: &[u8]) {
         for output in &mut self.outputs {
             let _ = match output {
                 Output::Stderr => io::stderr().write_all(line),
                 Output::Stdout => io::stdout().write_all(line).and_then(|()| io::stdout().flush()),
                 Output::File(file) => file.write_all(line),
+                Output::Rotated(file) => file.write(line),
+                // As etcd's: what the journal does not take goes to standard error.
+                Output::Journal(journal) => journal
+                    .write(level, line)
+                    .or_else(|_| io::stderr().write_all(line)),
                 #[cfg(test)]
                 Output::Memory(lines) => {
                     lines.lock().unwrap().extend_from_slice(line);

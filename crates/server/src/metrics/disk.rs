@@ -3,23 +3,64 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use disk::{Disk, Entry, File, Lock, Metadata, Open};
 
 use super::Metrics;
+use super::histogram::{Histogram, USUAL};
+use super::stages::span;
+use crate::log::Log;
+
+/// A sync of the log that takes longer than this is worth a line (etcd: wal.go warnSyncDuration).
+const SLOW_SYNC: Duration = Duration::from_secs(1);
+
+/// What the disk took.
+#[derive(Debug)]
+pub struct DiskMetrics {
+    /// `etcd_disk_wal_fsync_duration_seconds`.
+    pub wal_fsync: Histogram,
+    /// `etcd_disk_wal_write_duration_seconds`.
+    pub wal_write: Histogram,
+    /// `etcd_disk_wal_write_bytes_total`.
+    pub wal_write_bytes: AtomicU64,
+    /// `etcd_snap_fsync_duration_seconds`.
+    pub snap_fsync: Histogram,
+    /// Nanoseconds of writes and syncs of the data file since somebody asked last.
+    data_nanos: AtomicU64,
+}
+
+impl Default for DiskMetrics {
+    fn default() -> DiskMetrics {
+        DiskMetrics {
+            wal_fsync: Histogram::new(USUAL),
+            wal_write: Histogram::new(USUAL),
+            wal_write_bytes: AtomicU64::new(0),
+            snap_fsync: Histogram::new(USUAL),
+            data_nanos: AtomicU64::new(0),
+        }
+    }
+}
+
+impl DiskMetrics {
+    /// The time that writes and syncs of the data file took since the last call.
+    pub fn forget_data_time(&self) -> Duration {
+        Duration::from_nanos(self.data_nanos.swap(0, Ordering::Relaxed))
+    }
+}
 
 /// A disk with its measures.
 pub struct MeasuredDisk {
     disk: Arc<dyn Disk>,
     metrics: Arc<Metrics>,
+    log: Log,
 }
 
 impl MeasuredDisk {
-    /// Measures a disk.
-    pub fn new(disk: Arc<dyn Disk>, metrics: Arc<Metrics>) -> MeasuredDisk {
-        MeasuredDisk { disk, metrics }
+    /// Measures a disk; says in the log when it is slow.
+    pub fn new(disk: Arc<dyn Disk>, metrics: Arc<Metrics>, log: Log) -> MeasuredDisk {
+        MeasuredDisk { disk, metrics, log }
     }
 }
 
@@ -28,6 +69,7 @@ impl Disk for MeasuredDisk {
         let file = self.disk.open(path, open)?;
         let kind = match path.file_name().and_then(|name| name.to_str()) {
             Some(name) if name.ends_with(".wal") || name.ends_with(".tmp") => Kind::Log,
+            Some(name) if name.ends_with(".snap") => Kind::Snapshot,
             Some("db") => Kind::Data,
             _ => return Ok(file),
         };
@@ -35,6 +77,7 @@ impl Disk for MeasuredDisk {
             file,
             kind,
             metrics: self.metrics.clone(),
+            log: self.log.clone(),
         }))
     }
 
@@ -71,23 +114,42 @@ impl Disk for MeasuredDisk {
 enum Kind {
     Log,
     Data,
+    Snapshot,
 }
 
 struct MeasuredFile {
     file: Arc<dyn File>,
     kind: Kind,
     metrics: Arc<Metrics>,
+    log: Log,
 }
 
 impl MeasuredFile {
-    fn measure(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    fn sync(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let start = Instant::now();
         sync()?;
+        let took = start.elapsed();
+        let disk = &self.metrics.disk;
         match self.kind {
-            Kind::Log => self.metrics.wal_fsync.observe(start.elapsed()),
-            Kind::Data => self.metrics.backend_commit.observe(start.elapsed()),
+            Kind::Log => {
+                disk.wal_fsync.observe(took);
+                if took > SLOW_SYNC {
+                    self.log
+                        .warn("slow fdatasync")
+                        .show("took", span(took))
+                        .show("expected-duration", span(SLOW_SYNC))
+                        .emit();
+                }
+            }
+            Kind::Data => self.data_took(took),
+            Kind::Snapshot => disk.snap_fsync.observe(took),
         }
         Ok(())
+    }
+
+    fn data_took(&self, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.metrics.disk.data_nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 }
 
@@ -109,12 +171,23 @@ impl File for MeasuredFile {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        if self.kind == Kind::Log {
-            self.metrics
-                .wal_write_bytes
-                .fetch_add(buf.len() as u64, Ordering::Relaxed);
+        if self.kind == Kind::Snapshot {
+            return self.file.write_at(buf, offset);
         }
-        self.file.write_at(buf, offset)
+        let start = Instant::now();
+        self.file.write_at(buf, offset)?;
+        let took = start.elapsed();
+        match self.kind {
+            Kind::Log => {
+                let disk = &self.metrics.disk;
+                disk.wal_write.observe(took);
+                disk.wal_write_bytes
+                    .fetch_add(buf.len() as u64, Ordering::Relaxed);
+            }
+            Kind::Data => self.data_took(took),
+            Kind::Snapshot => {}
+        }
+        Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -126,11 +199,11 @@ impl File for MeasuredFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.measure(|| self.file.sync_data())
+        self.sync(|| self.file.sync_data())
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.measure(|| self.file.sync_all())
+        self.sync(|| self.file.sync_all())
     }
 
     fn try_lock(&self, lock: Lock) -> io::Result<bool> {

@@ -21,6 +21,9 @@ pub enum HealthMethod {
 }
 
 impl HealthMethod {
+    /// Every method.
+    pub const ALL: &'static [HealthMethod] = &[HealthMethod::Check, HealthMethod::List, HealthMethod::Watch];
+
     /// The path as gRPC writes it.
     pub const fn path(self) -> &'static str {
         match self {

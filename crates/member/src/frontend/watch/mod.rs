@@ -22,7 +22,7 @@ use mvcc::{Event, EventBatch, EventKind, View, Wait};
 use self::index::{Index, Span, WatcherId};
 use self::stream::WatchStream;
 use super::encode::{Header, WatchHead};
-use super::{Frame, Token};
+use super::{Frame, Given, Token};
 use crate::tally::FrontTallies;
 
 pub(super) use self::catch_up::{HistoryDone, HistoryJob, Step};
@@ -429,11 +429,16 @@ impl Hub {
         }
     }
 
-    /// Messages for a client, about `bytes_max` bytes, and whether there are more.
-    pub(super) fn poll(&mut self, token: Token, bytes_max: usize, header: Header) -> (Vec<Frame>, bool) {
+    /// Messages for a client, about `bytes_max` bytes, whether there are more, and what they have.
+    pub(super) fn poll(
+        &mut self,
+        token: Token,
+        bytes_max: usize,
+        header: Header,
+    ) -> (Vec<Frame>, bool, Given) {
         let fragment_bytes = self.settings.fragment_bytes;
         let Some(stream) = self.streams.get_mut(&token) else {
-            return (Vec::new(), false);
+            return (Vec::new(), false, Given::default());
         };
         stream.woken = false;
         let before = stream.queued_events;
@@ -441,13 +446,13 @@ impl Hub {
         let sent = before - stream.queued_events;
         self.events_pending -= sent;
         self.events_sent += sent;
-        let more = !stream.is_empty();
+        let (more, given) = (!stream.is_empty(), stream.given);
         if stream.has_room() {
             for id in std::mem::take(&mut stream.parked) {
                 self.unpark(id);
             }
         }
-        (frames, more)
+        (frames, more, given)
     }
 
     /// Bytes queued for a stream.

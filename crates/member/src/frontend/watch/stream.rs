@@ -7,8 +7,8 @@ use api::clock::Instant;
 use bytes::Bytes;
 
 use super::index::WatcherId;
-use crate::frontend::Frame;
 use crate::frontend::encode::{Header, WatchHead, event_field_len, watch_response};
+use crate::frontend::{Frame, Given};
 
 /// A stream with this much queued gets no further events: its watchers catch up from the
 /// store when the client has read. One revision may go above it, however large it is.
@@ -41,6 +41,8 @@ enum Item {
 pub(super) struct WatchStream {
     queue: VecDeque<Item>,
     queued_bytes: usize,
+    /// What the last `pop` gave.
+    pub(super) given: Given,
     /// Events in the queue.
     pub(super) queued_events: u64,
     /// The watchers by the IDs that the client knows.
@@ -60,6 +62,7 @@ impl WatchStream {
         WatchStream {
             queue: VecDeque::new(),
             queued_bytes: 0,
+            given: Given::default(),
             queued_events: 0,
             ids: BTreeMap::new(),
             next_auto_id: 0,
@@ -138,12 +141,17 @@ impl WatchStream {
     pub(super) fn pop(&mut self, bytes_max: usize, header: Header, fragment_bytes: usize) -> Vec<Frame> {
         let mut frames = Vec::new();
         let mut taken = 0;
+        self.given = Given::default();
         while taken < bytes_max {
             let Some(item) = self.queue.pop_front() else { break };
             let before = frames.len();
             match item {
                 Item::Control(mut head) => {
                     self.queued_bytes -= ITEM_BYTES;
+                    match head.created || head.canceled {
+                        true => self.given.controls += 1,
+                        false => self.given.progress += 1,
+                    }
                     head.header = header.with_revision(head.header.revision);
                     frames.push(watch_response(&head, &[]));
                 }
@@ -156,6 +164,10 @@ impl WatchStream {
                 } => {
                     self.queued_bytes -= ITEM_BYTES + bytes;
                     self.queued_events -= events.len() as u64;
+                    self.given.events = self
+                        .given
+                        .events
+                        .saturating_add(u32::try_from(events.len()).unwrap_or(u32::MAX));
                     let head = WatchHead {
                         header: header.with_revision(revision),
                         watch_id,

@@ -129,6 +129,7 @@ impl Answers {
             more: ended.is_none(),
             frames: message.into_iter().map(frontend::Frame::from).collect(),
             end: ended,
+            ..StreamPoll::default()
         }))
     }
 }

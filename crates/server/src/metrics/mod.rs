@@ -27,6 +27,15 @@ pub const UNKNOWN_VERSION: usize = 0;
 /// Bytes of a version that a client says it has: longer ones count as others.
 const VERSION_BYTES_MAX: usize = 32;
 
+/// How a check of `/livez` or `/readyz` went.
+#[derive(Clone, Copy, Debug, Default)]
+struct Checked {
+    /// The last time.
+    ok: bool,
+    /// Failures and successes.
+    counts: [u64; 2],
+}
+
 /// The registry.
 #[derive(Debug)]
 pub struct Metrics {
@@ -40,8 +49,8 @@ pub struct Metrics {
     pub health_success: AtomicU64,
     /// `etcd_server_health_failures`.
     pub health_failures: AtomicU64,
-    /// By kind of probe and name of check: whether the last one succeeded, failures, successes.
-    checks: Mutex<BTreeMap<(&'static str, &'static str), (bool, [u64; 2])>>,
+    /// By kind of probe and name of check.
+    checks: Mutex<BTreeMap<(&'static str, &'static str), Checked>>,
     /// The versions that clients said they have, in the order in which they came.
     versions: Mutex<Vec<String>>,
     /// Pages of metrics being made, and made.
@@ -79,9 +88,9 @@ impl Metrics {
     /// A check of `/livez` or `/readyz` was made.
     pub fn checked(&self, kind: &'static str, check: &'static str, ok: bool) {
         let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, counts) = checks.entry((kind, check)).or_default();
-        *last = ok;
-        counts[usize::from(ok)] += 1;
+        let checked = checks.entry((kind, check)).or_default();
+        checked.ok = ok;
+        checked.counts[usize::from(ok)] += 1;
     }
 
     /// Counts a page of metrics while it is made.

@@ -596,13 +596,13 @@ fn write_health(text: &mut Text, metrics: &Metrics) {
         "gauge",
         "Whether the last check succeeded.",
     );
-    for ((kind, name), (ok, _)) in &checks {
+    for ((kind, name), checked) in &checks {
         let labels = format!("name=\"{name}\",type=\"{kind}\"");
-        text.labelled("etcd_server_healthcheck", &labels, u8::from(*ok));
+        text.labelled("etcd_server_healthcheck", &labels, u8::from(checked.ok));
     }
     text.head("etcd_server_healthchecks_total", "counter", "Checks made.");
-    for ((kind, name), (_, counts)) in &checks {
-        for (count, status) in counts.iter().zip(["error", "success"]) {
+    for ((kind, name), checked) in &checks {
+        for (count, status) in checked.counts.iter().zip(["error", "success"]) {
             if *count > 0 {
                 let labels = format!("name=\"{name}\",status=\"{status}\",type=\"{kind}\"");
                 text.labelled("etcd_server_healthchecks_total", &labels, *count);

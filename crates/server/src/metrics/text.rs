@@ -33,12 +33,12 @@ impl Text {
 
     /// A value without labels.
     pub fn plain(&mut self, name: &str, value: impl Number) {
-        self.line(name, "", value.as_f64());
+        self.line(name, "", value.into_f64());
     }
 
     /// A value with labels, written as they stand.
     pub fn labelled(&mut self, name: &str, labels: &str, value: impl Number) {
-        self.line(name, labels, value.as_f64());
+        self.line(name, labels, value.into_f64());
     }
 
     /// A counter without labels.
@@ -64,14 +64,14 @@ impl Text {
 /// What may be a value: all of them are 64-bit floats to Prometheus.
 pub trait Number {
     /// The value as Prometheus has it.
-    fn as_f64(self) -> f64;
+    fn into_f64(self) -> f64;
 }
 
 macro_rules! numbers {
     ($($kind:ty)*) => {
         $(impl Number for $kind {
             #[allow(clippy::cast_precision_loss, clippy::cast_lossless)] // Prometheus knows floats only.
-            fn as_f64(self) -> f64 {
+            fn into_f64(self) -> f64 {
                 self as f64
             }
         })*
@@ -137,7 +137,7 @@ mod tests {
             (163.84, "163.84"),
             (1_795_276_253.68, "1.79527625368e+09"),
             (18_446_744_073_709_551_615.0, "1.8446744073709552e+19"),
-            (1234.567_891, "1234.567891"),
+            (1_234.567_891, "1234.567891"),
             (1_234_567.5, "1.2345675e+06"),
             (9_999_999.0, "9.999999e+06"),
         ] {

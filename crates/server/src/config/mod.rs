@@ -4,6 +4,8 @@
 mod env;
 mod file;
 mod flags;
+#[cfg(test)]
+mod page;
 mod resolve;
 mod rotation;
 mod table;

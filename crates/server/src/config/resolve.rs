@@ -457,7 +457,7 @@ fn refuse(given: &Given, notices: &mut Vec<Notice>) -> Result<(), ConfigError> {
             }
             Standing::Idle if !is_default => {
                 notices.push(
-                    Notice::warn("flag is accepted but has no effect yet").with("flag-name", flag.name),
+                    Notice::warn("flag is accepted but has no effect here").with("flag-name", flag.name),
                 );
             }
             _ => {}

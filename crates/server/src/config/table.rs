@@ -239,9 +239,9 @@ const MEMBER: [Flag; 30] = section("Member", [
     ("listen-client-http-urls", URLS, "", USED, "Where to listen for clients that speak plain HTTP; the client URLs then serve gRPC alone."),
     ("max-snapshots", UINT, "5", USED, "How many snapshot files to keep, 0 for all. Deprecated in 3.6."),
     ("max-wals", UINT, "5", USED, "How many log files to keep, 0 for all."),
-    ("memory-mlock", BOOL, "false", IDLE, "Keep the process's pages in memory."),
+    ("memory-mlock", BOOL, "false", IDLE, "Kept for compatibility: the data file is read, not mapped into memory."),
     ("quota-backend-bytes", INT, "0", USED, "Bytes that the data file may have before writes are refused; 0 for 2 GiB, negative for no limit."),
-    ("backend-bbolt-freelist-type", TEXT, "map", USED, "Kept for compatibility: there is one kind of freelist."),
+    ("backend-bbolt-freelist-type", TEXT, "map", IDLE, "Kept for compatibility: there is one kind of freelist."),
     ("backend-batch-interval", SPAN, "0s", USED, "Longest time before writes are committed to the data file; 0 for 100ms."),
     ("backend-batch-limit", INT, "0", USED, "Most writes before they are committed to the data file; 0 for 10000."),
     ("max-txn-ops", UINT, "128", USED, "Most operations of one transaction."),
@@ -324,7 +324,7 @@ const SECURITY: [Flag; 30] = section("Security", [
 
 #[rustfmt::skip]
 const OBSERVING: [Flag; 17] = section("Observing", [
-    ("enable-pprof", BOOL, "false", IDLE, "Serve profiles under /debug/pprof."),
+    ("enable-pprof", BOOL, "false", IDLE, "Kept for compatibility: /debug/pprof is of programs in Go."),
     ("metrics", TEXT, "basic", USED, "How much to measure: basic or extensive."),
     ("listen-metrics-urls", URLS, "", USED, "Where else to serve /metrics and /health."),
     ("logger", TEXT, "zap", USED, "Kind of log: zap."),

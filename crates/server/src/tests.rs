@@ -425,3 +425,227 @@ fn http2_carries_json_beside_grpc() {
     drop((client, peer));
     running.server.stop(PATIENCE).unwrap();
 }
+
+/// Looks again and again until there is what is wanted.
+fn eventually<T: PartialEq + std::fmt::Debug>(wanted: T, mut look: impl FnMut() -> T) {
+    let patience = std::time::Instant::now() + PATIENCE;
+    loop {
+        let found = look();
+        if found == wanted {
+            return;
+        }
+        assert!(
+            std::time::Instant::now() < patience,
+            "{found:?} instead of {wanted:?}"
+        );
+        std::thread::yield_now();
+    }
+}
+
+impl Client {
+    /// How many keys stand below a prefix.
+    fn count(&mut self, prefix: &str) -> i64 {
+        let range = pb::RangeRequest {
+            key: Bytes::copy_from_slice(format!("{prefix}/").as_bytes()),
+            range_end: Bytes::copy_from_slice(format!("{prefix}0").as_bytes()),
+            count_only: true,
+            ..Default::default()
+        };
+        let answer: pb::RangeResponse = self.unary("/etcdserverpb.KV/Range", &range).unwrap();
+        answer.count
+    }
+
+    /// Begins a call and says no more of it: dropping what comes back gives it up.
+    fn begin<M: Message>(&mut self, path: &str, message: &M) -> impl Sized + use<M> {
+        let request = Client::request(path).header("content-type", "application/grpc");
+        let (mut requests, body) = (self.requests.clone(), framed(&message.encode_to_vec()));
+        self.runtime.block_on(async move {
+            requests = requests.ready().await.unwrap();
+            let (response, mut send) = requests.send_request(request.body(()).unwrap(), false).unwrap();
+            send.send_data(body, true).unwrap();
+            (response, send)
+        })
+    }
+}
+
+#[test]
+fn a_lock_goes_to_who_waited_and_not_to_who_left() {
+    use api::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
+    const LOCK: &str = "/v3lockpb.Lock/Lock";
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path(), &[]);
+    let mut client = Client::connect(&running.client);
+    let request = LockRequest {
+        name: "l".into(),
+        lease: 0,
+    };
+    let held: LockResponse = client.unary(LOCK, &request).unwrap();
+    assert!(held.key.starts_with(b"l/"));
+    // The second waits at the gateway, the third with gRPC; it and a fourth go away.
+    let waiter = {
+        let address = running.client.clone();
+        std::thread::spawn(move || post(&address, "/v3/lock/lock", r#"{"name":"bA=="}"#))
+    };
+    eventually(2, || client.count("l"));
+    let given_up = client.begin(LOCK, &request);
+    eventually(3, || client.count("l"));
+    drop(given_up);
+    eventually(2, || client.count("l"));
+    let mut socket = TcpStream::connect(&running.client).unwrap();
+    socket
+        .write_all(b"POST /v3/lock/lock HTTP/1.1\r\nhost: x\r\ncontent-length: 15\r\n\r\n{\"name\":\"bA==\"}")
+        .unwrap();
+    eventually(3, || client.count("l"));
+    drop(socket);
+    eventually(2, || client.count("l"));
+    // The fifth has little time: enough to be in the row when it is over.
+    let hurried = Client::request(LOCK)
+        .header("content-type", "application/grpc")
+        .header("grpc-timeout", "2S");
+    let body = framed(&request.encode_to_vec());
+    let (_, end) = client.exchange(hurried.body(()).unwrap(), body, true, 9);
+    assert_eq!(end, Some((4, "context deadline exceeded".into())));
+    eventually(2, || client.count("l"));
+    assert!(!waiter.is_finished());
+
+    let unlock = UnlockRequest { key: held.key };
+    let _: UnlockResponse = client.unary("/v3lockpb.Lock/Unlock", &unlock).unwrap();
+    let (status, answer) = waiter.join().unwrap();
+    assert!(status == 200 && answer.contains("\"key\":\"bC8"), "{answer}");
+    assert_eq!(client.count("l"), 1);
+    // Who still waits when the server stops is told.
+    let last = {
+        let address = running.client.clone();
+        std::thread::spawn(move || post(&address, "/v3/lock/lock", r#"{"name":"bA=="}"#))
+    };
+    eventually(2, || client.count("l"));
+    drop(client);
+    running.server.stop(PATIENCE).unwrap();
+    assert_eq!(last.join().unwrap().0, 503);
+}
+
+/// What those who are elected say, as it is observed.
+fn observe(address: &str, name: &'static str) -> std::sync::mpsc::Receiver<Bytes> {
+    use api::v3electionpb::{LeaderRequest, LeaderResponse};
+    let (tell, told) = std::sync::mpsc::channel();
+    let address = address.to_string();
+    std::thread::spawn(move || {
+        let client = Client::connect(&address);
+        let request = Client::request("/v3electionpb.Election/Observe");
+        let request = request
+            .header("content-type", "application/grpc")
+            .body(())
+            .unwrap();
+        let message = LeaderRequest { name: name.into() };
+        client.runtime.block_on(async {
+            let mut requests = client.requests.clone().ready().await.unwrap();
+            let (response, mut send) = requests.send_request(request, false).unwrap();
+            send.send_data(framed(&message.encode_to_vec()), true).unwrap();
+            let mut body = response.await.unwrap().into_body();
+            let mut bytes = BytesMut::new();
+            while let Some(Ok(piece)) = body.data().await {
+                let _ = body.flow_control().release_capacity(piece.len());
+                bytes.extend_from_slice(&piece);
+                while let Some(&[_, a, b, c, d]) = bytes.first_chunk() {
+                    let length = u32::from_be_bytes([a, b, c, d]) as usize;
+                    if bytes.len() < 5 + length {
+                        break;
+                    }
+                    let message = bytes.split_to(5 + length).split_off(5);
+                    let _ = tell.send(LeaderResponse::decode(message).unwrap().kv.unwrap().value);
+                }
+            }
+        });
+    });
+    told
+}
+
+#[test]
+fn an_office_is_handed_over_before_the_eyes_of_those_who_observe() {
+    use api::v3electionpb as election;
+    const CAMPAIGN: &str = "/v3electionpb.Election/Campaign";
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path(), &[]);
+    let mut client = Client::connect(&running.client);
+    let leader = election::LeaderRequest { name: "e".into() };
+    let nobody: Result<election::LeaderResponse, End> =
+        client.unary("/v3electionpb.Election/Leader", &leader);
+    assert_eq!(nobody.unwrap_err(), (2, "election: no leader".into()));
+    // It may begin before there is anybody.
+    let seen = observe(&running.client, "e");
+    let campaign = |value: &'static str| election::CampaignRequest {
+        name: "e".into(),
+        lease: 0,
+        value: value.into(),
+    };
+    let elected: election::CampaignResponse = client.unary(CAMPAIGN, &campaign("one")).unwrap();
+    let office = elected.leader.unwrap();
+    assert_eq!(seen.recv_timeout(PATIENCE).unwrap(), "one");
+    let candidate = {
+        let (address, request) = (running.client.clone(), campaign("two"));
+        std::thread::spawn(move || {
+            let mut client = Client::connect(&address);
+            let elected: election::CampaignResponse = client.unary(CAMPAIGN, &request).unwrap();
+            elected.leader.unwrap()
+        })
+    };
+    eventually(2, || client.count("e"));
+    let given_up = client.begin(CAMPAIGN, &campaign("three"));
+    eventually(3, || client.count("e"));
+    drop(given_up);
+    eventually(2, || client.count("e"));
+    let proclaim = election::ProclaimRequest {
+        leader: Some(office.clone()),
+        value: "one more".into(),
+    };
+    let _: election::ProclaimResponse = client
+        .unary("/v3electionpb.Election/Proclaim", &proclaim)
+        .unwrap();
+    assert_eq!(seen.recv_timeout(PATIENCE).unwrap(), "one more");
+    let resign = election::ResignRequest { leader: Some(office) };
+    let _: election::ResignResponse = client.unary("/v3electionpb.Election/Resign", &resign).unwrap();
+    let next = candidate.join().unwrap();
+    let now: election::LeaderResponse = client.unary("/v3electionpb.Election/Leader", &leader).unwrap();
+    assert_eq!(now.kv.unwrap().key, next.key);
+    let refused: Result<election::ProclaimResponse, End> =
+        client.unary("/v3electionpb.Election/Proclaim", &proclaim);
+    assert_eq!(refused.unwrap_err(), (2, "election: not leader".into()));
+    assert_eq!(seen.recv_timeout(PATIENCE).unwrap(), "two");
+    drop(client);
+    running.server.stop(PATIENCE).unwrap();
+}
+
+#[test]
+fn the_gateway_holds_to_the_number_of_streams() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path(), &["--max-concurrent-streams=1"]);
+    let watch = r#"{"create_request":{"key":"Zm9v"}}"#;
+    let request = format!(
+        "POST /v3/watch HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{watch}",
+        watch.len()
+    );
+    let mut watcher = TcpStream::connect(&running.client).unwrap();
+    watcher.set_read_timeout(Some(PATIENCE)).unwrap();
+    watcher.write_all(request.as_bytes()).unwrap();
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("created") {
+        let mut buffer = [0; 1000];
+        let count = watcher.read(&mut buffer).unwrap();
+        seen.extend_from_slice(&buffer[..count]);
+    }
+    // The next waits, and has its turn when the first has gone.
+    let next = {
+        let address = running.client.clone();
+        std::thread::spawn(move || post(&address, "/v3/kv/put", r#"{"key":"Zm9v"}"#))
+    };
+    let hurried = "POST /v3/kv/put HTTP/1.1\r\nhost: x\r\nconnection: close\r\ngrpc-timeout: 50m\r\ncontent-length: 14\r\n\r\n{\"key\":\"YQ==\"}";
+    let refused = (
+        504,
+        r#"{"code":4,"message":"context deadline exceeded"}"#.to_string(),
+    );
+    assert_eq!(http(&running.client, hurried), refused);
+    assert!(!next.is_finished());
+    drop(watcher);
+    assert_eq!(next.join().unwrap().0, 200);
+    running.server.stop(PATIENCE).unwrap();
+}

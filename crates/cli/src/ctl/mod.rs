@@ -3,7 +3,9 @@
 mod cluster;
 mod kv;
 mod lease;
+mod lock;
 mod print;
+mod row;
 mod snapshot;
 mod txn;
 mod watch;
@@ -153,6 +155,8 @@ const TOOL: Tool = Tool {
         lease::TIME_TO_LIVE,
         lease::LIST,
         lease::KEEP_ALIVE,
+        lock::LOCK,
+        lock::ELECT,
         cluster::ALARM_LIST,
         cluster::ALARM_DISARM,
         cluster::DEFRAG,
@@ -222,6 +226,8 @@ async fn dispatch(context: &Context) -> Result<(), Failure> {
         ["lease", "timetolive"] => lease::time_to_live(context).await,
         ["lease", "list"] => lease::list(context).await,
         ["lease", "keep-alive"] => lease::keep_alive(context).await,
+        ["lock"] => lock::lock(context).await,
+        ["elect"] => lock::elect(context).await,
         ["alarm", "list"] => cluster::alarm_list(context).await,
         ["alarm", "disarm"] => cluster::alarm_disarm(context).await,
         ["defrag"] => cluster::defrag(context).await,

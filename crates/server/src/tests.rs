@@ -326,15 +326,29 @@ fn wrong_calls_get_the_answers_of_grpc_go() {
         large,
         expect(8, "grpc: received message larger than max (600000 vs. 525288)")
     );
-    let zipped = grpc(put).header("grpc-encoding", "gzip");
-    let zipped = end(&mut client, zipped, Bytes::from_static(&[1, 0, 0, 0, 0]));
+    let zipped = grpc(put).header("grpc-encoding", "zstd");
+    let zipped = end(&mut client, zipped, framed(b""));
     assert_eq!(
         zipped,
         expect(
             12,
-            "grpc: Decompressor is not installed for grpc-encoding \"gzip\""
+            "grpc: Decompressor is not installed for grpc-encoding \"zstd\""
         )
     );
+    let no_time = end(&mut client, grpc(put).header("grpc-timeout", "0n"), framed(b""));
+    assert_eq!(no_time, expect(4, "context deadline exceeded"));
+    let watch = grpc("/etcdserverpb.Watch/Watch").header("grpc-timeout", "50m");
+    let (_, late) = client.exchange(watch.body(()).unwrap(), Bytes::new(), false, 9);
+    assert_eq!(late, expect(4, "context deadline exceeded"));
+    let odd = end(&mut client, grpc("/etcdserverpb.KV/Put?x=y"), framed(b""));
+    assert_eq!(
+        odd,
+        expect(12, "unknown method Put?x=y for service etcdserverpb.KV")
+    );
+    let nothing = end(&mut client, grpc(put), Bytes::new());
+    assert_eq!(nothing, expect(2, "EOF"));
+    let binary = end(&mut client, grpc(put).header("x-bin", "!"), framed(b""));
+    assert_eq!(binary.unwrap().0, 13);
     let auth = end(&mut client, grpc("/etcdserverpb.Auth/AuthEnable"), framed(b""));
     assert_eq!(auth.unwrap().0, 12);
     // The connection has lived through all of that.

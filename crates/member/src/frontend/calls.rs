@@ -42,11 +42,17 @@ pub(super) fn decode<M: Message + Default>(message: Bytes) -> Result<M, Status> 
         if text.contains("recursion limit") {
             return error::TOO_MANY_OPS;
         }
-        Status::with(
-            Code::Internal,
-            format!("grpc: error unmarshalling request: {text}"),
-        )
+        undecodable(&text, "grpc: error unmarshalling request")
     })
+}
+
+/// What Go's protobuf says of such bytes, behind what grpc-go says of it.
+pub(super) fn undecodable(error: &str, what: &str) -> Status {
+    let reason = match error.contains("UTF-8") {
+        true => "string field contains invalid UTF-8",
+        false => "proto: cannot parse invalid wire-format data",
+    };
+    Status::with(Code::Internal, format!("{what}: {reason}"))
 }
 
 pub(super) type Answer = Result<Outcome, Status>;

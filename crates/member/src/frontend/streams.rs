@@ -13,7 +13,7 @@ use bytes::Bytes;
 use mvcc::Wait;
 use prost::Message;
 
-use super::calls::decode;
+use super::calls::undecodable;
 use super::encode::Header;
 use super::jobs::Work;
 use super::read::Chunk;
@@ -234,7 +234,10 @@ impl Frontend {
             Kind::RangeStream(Source { started, .. }) | Kind::Snapshot(Source { started, .. })
                 if *started => {}
             Kind::RangeStream(_) | Kind::Snapshot(_) => {
-                const NO_REQUEST: Status = Status::new(Code::Internal, "EOF");
+                const NO_REQUEST: Status = Status::new(
+                    Code::Internal,
+                    "cardinality violation: received no request message from non-client-streaming RPC",
+                );
                 self.end_stream(token, Err(NO_REQUEST));
             }
         }
@@ -560,6 +563,11 @@ impl Frontend {
         self.outputs.push_back(Output::Wake(token));
         self.read_ahead(token);
     }
+}
+
+fn decode<M: Message + Default>(message: Bytes) -> Result<M, Status> {
+    let what = "grpc: failed to unmarshal the received message";
+    M::decode(message).map_err(|error| undecodable(&error.to_string(), what))
 }
 
 impl KeepAlive {

@@ -130,15 +130,16 @@ async fn serve(front: Rc<Front>, plain: Plain, door: Door, guard: Option<Arc<Gua
     let Some(mut socket) = admitted else {
         return;
     };
+    let tls = socket.is_tls();
     let terms = Terms {
         grpc: matches!(door, Door::Client { .. }),
         http: match door {
-            Door::Client { http } => http.then_some(Offer::Client),
-            Door::ClientHttp => Some(Offer::Client),
+            Door::Client { http } => http.then_some(Offer::Client { tls }),
+            Door::ClientHttp => Some(Offer::Client { tls }),
             Door::Metrics => Some(Offer::Metrics),
             Door::Peer => Some(Offer::Peer),
         },
-        tls: socket.is_tls(),
+        tls,
     };
     let heard = tokio::select! {
         heard = tokio::time::timeout(FIRST_WORDS_MAX, socket.listen_in()) => heard,

@@ -2,10 +2,10 @@
 //! those that are no calls (grpc-go: internal/transport/http2_server.go operateHeaders).
 
 use api::error::{Code, Status};
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use member::frontend;
 
-use super::sender::trailers_only;
+use super::sender::{CONTENT_TYPE, trailers_only};
 use super::status;
 use crate::http::{self as plain_http, Offer};
 
@@ -56,6 +56,8 @@ fn is_grpc(content_type: &str) -> bool {
 pub(super) struct Admitted {
     pub(super) context: frontend::Context,
     pub(super) encoding: Option<String>,
+    /// The content type of the answer.
+    pub(super) content_type: HeaderValue,
 }
 
 /// An answer to a request that is no call.
@@ -66,7 +68,7 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn into_response(self) -> Response<()> {
-        let mut response = trailers_only(&Err(self.status));
+        let mut response = trailers_only(CONTENT_TYPE, &Err(self.status));
         *response.status_mut() = self.http;
         response
     }
@@ -74,7 +76,10 @@ impl Refusal {
 
 /// Reads the headers of a request that has come now.
 pub(super) fn admit(parts: &http::request::Parts, now: api::clock::Instant) -> Result<Admitted, Refusal> {
-    let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let header = |name: &str| {
+        let value = parts.headers.get(name)?;
+        std::str::from_utf8(value.as_bytes()).ok()
+    };
     let content_type = header("content-type").unwrap_or_default();
     if !is_grpc(content_type) {
         return Err(Refusal {
@@ -107,13 +112,60 @@ pub(super) fn admit(parts: &http::request::Parts, now: api::clock::Instant) -> R
             ),
         });
     }
+    if let Some(status) = malformed_metadata(&parts.headers) {
+        return Err(Refusal {
+            http: StatusCode::BAD_REQUEST,
+            status,
+        });
+    }
     Ok(Admitted {
         context: frontend::Context {
             deadline,
             require_leader: header("hasleader") == Some("true"),
         },
         encoding: header("grpc-encoding").map(str::to_string),
+        content_type: answered(content_type),
     })
+}
+
+/// The content type of an answer: what messages are made of is said as the request says it.
+fn answered(content_type: &str) -> HeaderValue {
+    let rest = content_type.strip_prefix("application/grpc").unwrap_or_default();
+    match rest.get(1..).filter(|subtype| !subtype.is_empty()) {
+        None => CONTENT_TYPE,
+        Some(subtype) => {
+            let whole = HeaderValue::from_str(&format!("application/grpc+{subtype}"));
+            whole.unwrap_or(CONTENT_TYPE)
+        }
+    }
+}
+
+/// What is wrong with metadata whose names say that they are in base64.
+fn malformed_metadata(headers: &http::HeaderMap) -> Option<Status> {
+    headers.iter().find_map(|(name, value)| {
+        let name = name.as_str();
+        let value = Some(value).filter(|_| name.ends_with("-bin"))?;
+        let at = not_base64(value.as_bytes())?;
+        let value = String::from_utf8_lossy(value.as_bytes());
+        Some(Status::with(
+            Code::Internal,
+            format!("malformed binary metadata {value:?} in header {name:?}: illegal base64 data at input byte {at}"),
+        ))
+    })
+}
+
+/// Where a text stops being base64, which may come with its padding or without.
+fn not_base64(text: &[u8]) -> Option<usize> {
+    let padding = match text {
+        _ if !text.len().is_multiple_of(4) => 0,
+        [.., b'=', b'='] => 2,
+        [.., b'='] => 1,
+        _ => 0,
+    };
+    let letters = &text[..text.len() - padding];
+    let is_letter = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let wrong = letters.iter().position(|byte| !is_letter(byte));
+    wrong.or((letters.len() % 4 == 1).then_some(letters.len() - letters.len() % 4))
 }
 
 #[cfg(test)]
@@ -121,10 +173,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn metadata_in_base64_is_looked_at() {
+        for (text, at) in [
+            ("", None),
+            ("YQ==", None),
+            ("YQ", None),
+            ("YWJj", None),
+            ("!!!", Some(0)),
+            ("YWJj!", Some(4)),
+            ("YWJjY", Some(4)),
+            ("YQ=", Some(2)),
+        ] {
+            assert_eq!(not_base64(text.as_bytes()), at, "{text}");
+        }
+    }
+
+    #[test]
+    fn answers_name_the_kind_of_message_as_requests_do() {
+        for (request, answer) in [
+            ("application/grpc", "application/grpc"),
+            ("application/grpc+", "application/grpc"),
+            ("application/grpc+proto", "application/grpc+proto"),
+            ("application/grpc;x", "application/grpc+x"),
+        ] {
+            assert_eq!(answered(request), answer);
+        }
+    }
+
+    #[test]
     fn requests_are_told_apart_by_what_they_carry() {
         let terms = |grpc, http: bool, tls| Terms {
             grpc,
-            http: http.then_some(Offer::Client),
+            http: http.then_some(Offer::Client { tls }),
             tls,
         };
         let (clear, tls) = (terms(true, true, false), terms(true, true, true));

@@ -1,6 +1,7 @@
 //! The calls of one connection: what clients send goes to the front, what it answers goes back.
 
 use std::cell::RefCell;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
@@ -13,9 +14,10 @@ use h2::server::SendResponse;
 use http::{HeaderValue, Request};
 use member::frontend::{self, Method, Shape, Token};
 use slab::Slab;
+use tokio::time::Sleep;
 
 use super::admit::{Terms, admit};
-use super::framing::{Joiner, Piece};
+use super::framing::{Joiner, PREFIX_LEN, Piece, check_encoding};
 use super::io::WireState;
 use super::sender::{Sender, answer, trailers_only};
 use super::stats;
@@ -100,6 +102,10 @@ struct Call {
     started: api::clock::Instant,
     context: frontend::Context,
     encoding: Option<String>,
+    /// The answer's, which names the request's kind of message.
+    content_type: HeaderValue,
+    /// When a stream's time is over; the front sees to unary calls.
+    deadline: Option<Pin<Box<Sleep>>>,
     joiner: Joiner,
     /// `None` when the client has sent all.
     recv: Option<RecvStream>,
@@ -200,21 +206,41 @@ impl Calls {
                 return;
             }
         };
-        let route = match Route::find(parts.uri.path(), self.front.common.config.emulated) {
+        // gRPC knows no query: all is the method's name.
+        let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
+        let content_type = admitted.content_type;
+        let route = match Route::find(path, self.front.common.config.emulated).and_then(|route| {
+            check_encoding(admitted.encoding.as_deref())?;
+            Ok(route)
+        }) {
             Ok(route) => route,
-            Err(unknown) => {
-                let _ = respond.send_response(trailers_only(&Err(unknown)), true);
+            Err(refusal) => {
+                let _ = respond.send_response(trailers_only(content_type, &Err(refusal)), true);
                 return;
             }
         };
         self.front.metrics().started(route);
         let version = self.version_of(parts.headers.get("client-api-version"));
         self.front.metrics().by_version(version, route.shape());
+        let deadline = admitted.context.deadline;
+        if deadline.is_some_and(|deadline| deadline <= started) {
+            self.front.metrics().handled(route, Code::DeadlineExceeded);
+            let _ = respond.send_response(trailers_only(content_type, &Err(DEADLINE_EXCEEDED)), true);
+            return;
+        }
+        let of_stream =
+            deadline.filter(|_| matches!(route, Route::Member(_)) && route.shape() != Shape::Unary);
         let call = Call {
             route,
             started,
             context: admitted.context,
             encoding: admitted.encoding,
+            content_type,
+            deadline: of_stream.map(|at| {
+                Box::pin(tokio::time::sleep_until(
+                    self.front.common.clock.to_std(at).into(),
+                ))
+            }),
             joiner: Joiner::default(),
             recv: Some(recv),
             message: None,
@@ -244,7 +270,16 @@ impl Calls {
                 true
             }
             Read::End => {
-                self.finish_unary(slot, Err(Status::new(Code::Internal, "EOF")));
+                let status = match call.route.shape() {
+                    Shape::Unary => Status::new(Code::Unknown, "EOF"),
+                    Shape::ServerStream | Shape::Duplex => NO_REQUEST,
+                };
+                self.finish_unary(slot, Err(status));
+                true
+            }
+            Read::Cut(in_prefix) => {
+                let text = if in_prefix { "EOF" } else { "unexpected EOF" };
+                self.finish_unary(slot, Err(Status::new(Code::Unknown, text)));
                 true
             }
             Read::Wrong(status) => {
@@ -273,8 +308,9 @@ impl Calls {
             }
             Route::Recipe(recipe) => {
                 let answers = Answers::start(&self.front, recipe, message, call.context);
+                let content_type = call.content_type.clone();
                 take_mut(&mut call.stage, |stage| match stage {
-                    Stage::Reading(respond) => Stage::Serving(answers, Sender::Fresh(respond)),
+                    Stage::Reading(respond) => Stage::Serving(answers, Sender::Fresh(respond, content_type)),
                     other => other,
                 });
                 return self.serve(slot);
@@ -304,7 +340,7 @@ impl Calls {
         self.note(&call, &result);
         if let Stage::Reading(respond) | Stage::Waiting(respond, _) = call.stage {
             // An error means that the client has gone: there is nobody to tell.
-            let _ = answer(respond, result);
+            let _ = answer(respond, call.content_type, result);
         }
     }
 
@@ -416,17 +452,18 @@ impl Calls {
             }
         };
         let refused = matches!(opened, Some(Err(_)));
+        let content_type = call.content_type.clone();
         take_mut(&mut call.stage, |stage| match (stage, opened) {
-            (Stage::Reading(respond), None) => Stage::Watching(Sender::Fresh(respond)),
+            (Stage::Reading(respond), None) => Stage::Watching(Sender::Fresh(respond, content_type)),
             (Stage::Reading(respond), Some(Ok(token))) => Stage::Streaming(Streaming {
                 token,
-                sender: Sender::Fresh(respond),
+                sender: Sender::Fresh(respond, content_type),
                 more: false,
                 held: false,
                 waker: waker.clone(),
             }),
             (Stage::Reading(respond), Some(Err(status))) => {
-                let mut sender = Sender::Fresh(respond);
+                let mut sender = Sender::Fresh(respond, content_type);
                 self.front.metrics().handled(call.route, status.code);
                 sender.end(&Err(status));
                 Stage::Watching(sender)
@@ -448,6 +485,10 @@ impl Calls {
             let Some(call) = self.slots.get_mut(slot) else {
                 return;
             };
+            let deadline = call.deadline.as_mut();
+            if deadline.is_some_and(|deadline| deadline.as_mut().poll(&mut cx).is_ready()) {
+                return self.end_stream(slot, &Err(DEADLINE_EXCEEDED));
+            }
             if call.recv.is_none() {
                 over |= call.sender().is_some_and(|sender| sender.is_reset(&mut cx));
                 break;
@@ -462,6 +503,10 @@ impl Calls {
                 Read::Pending => break,
                 Read::Message(message) => self.stream_message(slot, message),
                 Read::End => self.stream_finished(slot),
+                Read::Cut(_) => {
+                    let status = Status::new(Code::Internal, "unexpected EOF");
+                    return self.end_stream(slot, &Err(status));
+                }
                 Read::Wrong(status) => {
                     self.end_stream(slot, &Err(status));
                     return;
@@ -662,10 +707,20 @@ enum Read {
     Message(Bytes),
     /// The client has sent all.
     End,
+    /// It has, in the middle of a message: true if of its prefix.
+    Cut(bool),
     Wrong(Status),
     /// The client has given the call up.
     Gone,
 }
+
+/// grpc-go's words for a call whose time is over.
+const DEADLINE_EXCEEDED: Status = Status::new(Code::DeadlineExceeded, "context deadline exceeded");
+/// And for a stream of answers to nothing.
+const NO_REQUEST: Status = Status::new(
+    Code::Internal,
+    "cardinality violation: received no request message from non-client-streaming RPC",
+);
 
 impl Call {
     /// The next message that the client has sent.
@@ -688,10 +743,10 @@ impl Call {
                 Poll::Ready(Some(Err(_))) => return Read::Gone,
                 Poll::Ready(None) => {
                     self.recv = None;
-                    if self.joiner.is_cut() {
-                        return Read::Wrong(Status::new(Code::Internal, "unexpected EOF"));
-                    }
-                    return Read::End;
+                    return match self.joiner.left() {
+                        0 => Read::End,
+                        left => Read::Cut(left < PREFIX_LEN),
+                    };
                 }
             }
         }

@@ -5,13 +5,14 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
+use std::io::{self, IoSlice, Read};
 
 use api::error::{Code, Status};
 use bytes::{Buf, Bytes, BytesMut};
 use member::frontend::Frame;
 
-const PREFIX_LEN: usize = 5;
+/// Bytes before a message.
+pub const PREFIX_LEN: usize = 5;
 
 /// Joins the pieces that come in into messages. A message that lies in one piece is not copied.
 #[derive(Debug, Default)]
@@ -62,7 +63,11 @@ impl Joiner {
             return Ok(None);
         }
         check_flag(flag, encoding)?;
-        Ok(Some(self.split(length)))
+        let message = self.split(length);
+        match flag {
+            0 => Ok(Some(message)),
+            _ => unzip(&message, bytes_max).map(Some),
+        }
     }
 
     fn split(&mut self, length: usize) -> Bytes {
@@ -78,16 +83,15 @@ impl Joiner {
         message
     }
 
-    /// Whether the end of the stream would cut a message short.
-    pub fn is_cut(&self) -> bool {
-        !self.partial.is_empty() || !self.piece.is_empty()
+    /// Bytes of a message that is not complete.
+    pub fn left(&self) -> usize {
+        self.partial.len() + self.piece.len()
     }
 }
 
-/// grpc-go's answers where no decompressor is installed, and none is in etcd's server.
 fn check_flag(flag: u8, encoding: Option<&str>) -> Result<(), Status> {
     match (flag, encoding) {
-        (0, _) => Ok(()),
+        (0, _) | (1, Some("gzip")) => Ok(()),
         (1, None | Some("" | "identity")) => Err(Status::new(
             Code::Internal,
             "grpc: compressed flag set with identity or empty encoding",
@@ -100,12 +104,56 @@ fn check_flag(flag: u8, encoding: Option<&str>) -> Result<(), Status> {
     }
 }
 
+/// Whether messages in an encoding can be read: of compressions there is gzip, as in etcd's server.
+pub fn check_encoding(encoding: Option<&str>) -> Result<(), Status> {
+    match encoding {
+        None | Some("" | "identity" | "gzip") => Ok(()),
+        Some(encoding) => Err(no_decompressor(encoding)),
+    }
+}
+
 /// The answer to an encoding that nobody can undo.
-pub fn no_decompressor(encoding: &str) -> Status {
+fn no_decompressor(encoding: &str) -> Status {
     Status::with(
         Code::Unimplemented,
         format!("grpc: Decompressor is not installed for grpc-encoding {encoding:?}"),
     )
+}
+
+/// A message that came compressed: it takes no more room than one that did not, with grpc-go's words
+/// (rpc_util.go decompress).
+fn unzip(message: &[u8], bytes_max: usize) -> Result<Bytes, Status> {
+    const HEADER_LEN: usize = 10;
+    let refused = match message {
+        [] => Some("EOF"),
+        [0x1f, 0x8b, ..] if message.len() >= HEADER_LEN => None,
+        _ if message.len() >= HEADER_LEN => Some("gzip: invalid header"),
+        _ => Some("unexpected EOF"),
+    };
+    if let Some(reason) = refused {
+        let text = format!("grpc: failed to decompress the message: {reason}");
+        return Err(Status::with(Code::Internal, text));
+    }
+    let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
+    let mut out = Vec::new();
+    let read = flate2::read::GzDecoder::new(message)
+        .take(limit)
+        .read_to_end(&mut out);
+    if let Err(error) = read {
+        let reason = match error.kind() {
+            io::ErrorKind::UnexpectedEof => "unexpected EOF",
+            _ => "gzip: invalid checksum",
+        };
+        let text = format!("grpc: failed to read decompressed data: {reason}");
+        return Err(Status::with(Code::Internal, text));
+    }
+    match out.len() > bytes_max {
+        true => Err(Status::with(
+            Code::ResourceExhausted,
+            format!("grpc: received message after decompression larger than max {bytes_max}"),
+        )),
+        false => Ok(out.into()),
+    }
 }
 
 /// A message on its way out: prefix and parts in one frame, without a copy.
@@ -263,7 +311,7 @@ mod tests {
         let first = joiner.next(100, None).unwrap().unwrap();
         assert_eq!(first.as_ptr(), piece[5..].as_ptr());
         assert_eq!(joiner.next(100, None).unwrap().unwrap(), "world");
-        assert!(!joiner.is_cut());
+        assert_eq!(joiner.left(), 0);
     }
 
     #[test]
@@ -291,9 +339,21 @@ mod tests {
             ),
             (
                 &[1, 0, 0, 0, 0],
-                Some("gzip"),
+                Some("zstd"),
                 Code::Unimplemented,
-                "grpc: Decompressor is not installed for grpc-encoding \"gzip\"",
+                "grpc: Decompressor is not installed for grpc-encoding \"zstd\"",
+            ),
+            (
+                &[1, 0, 0, 0, 0],
+                Some("gzip"),
+                Code::Internal,
+                "grpc: failed to decompress the message: EOF",
+            ),
+            (
+                &[1, 0, 0, 0, 3, 1, 2, 3],
+                Some("gzip"),
+                Code::Internal,
+                "grpc: failed to decompress the message: unexpected EOF",
             ),
             (
                 &[7, 0, 0, 0, 0],
@@ -307,6 +367,33 @@ mod tests {
             let error = joiner.next(1024, encoding).unwrap_err();
             assert_eq!((error.code, &*error.message), (code, text));
         }
+    }
+
+    #[test]
+    fn what_is_compressed_is_read_within_the_limit() {
+        let zipped = |message: &[u8]| {
+            let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            io::Write::write_all(&mut out, message).unwrap();
+            out.finish().unwrap()
+        };
+        let read = |zipped: &[u8]| {
+            let mut frame = vec![1];
+            frame.extend_from_slice(&u32::try_from(zipped.len()).unwrap().to_be_bytes());
+            frame.extend_from_slice(zipped);
+            let mut joiner = Joiner::default();
+            joiner.push(frame.into());
+            joiner.next(1024, Some("gzip"))
+        };
+        assert_eq!(read(&zipped(b"hello")), Ok(Some(Bytes::from_static(b"hello"))));
+        // A few bytes may stand for many.
+        let bomb = read(&zipped(&[0; 1 << 20])).unwrap_err();
+        assert_eq!(bomb.code, Code::ResourceExhausted);
+        let mut cut = zipped(b"hello");
+        cut.truncate(cut.len() - 4);
+        assert_eq!(
+            read(&cut).unwrap_err().message,
+            "grpc: failed to read decompressed data: unexpected EOF"
+        );
     }
 
     /// Any bytes at all may come from a client; no length is believed before it is bounded.

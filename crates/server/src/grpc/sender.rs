@@ -13,7 +13,8 @@ use super::status;
 
 /// The way back of a stream: headers go out with the first message.
 pub(super) enum Sender {
-    Fresh(SendResponse<Piece>),
+    /// With the content type of the answer.
+    Fresh(SendResponse<Piece>, HeaderValue),
     Begun(SendStream<Piece>),
     Gone,
 }
@@ -21,12 +22,12 @@ pub(super) enum Sender {
 impl Sender {
     /// Sends a message.
     pub(super) fn send(&mut self, piece: Piece) -> Result<(), h2::Error> {
-        if let Sender::Fresh(respond) = self {
-            *self = Sender::Begun(respond.send_response(head(), false)?);
+        if let Sender::Fresh(respond, content_type) = self {
+            *self = Sender::Begun(respond.send_response(head(content_type.clone()), false)?);
         }
         match self {
             Sender::Begun(stream) => stream.send_data(piece, false),
-            Sender::Fresh(_) | Sender::Gone => Ok(()),
+            Sender::Fresh(..) | Sender::Gone => Ok(()),
         }
     }
 
@@ -34,7 +35,9 @@ impl Sender {
     pub(super) fn end(&mut self, result: &Result<(), Status>) {
         // An error means that the client has gone: there is nobody to tell.
         let _ = match std::mem::replace(self, Sender::Gone) {
-            Sender::Fresh(mut respond) => respond.send_response(trailers_only(result), true).map(drop),
+            Sender::Fresh(mut respond, content_type) => respond
+                .send_response(trailers_only(content_type, result), true)
+                .map(drop),
             Sender::Begun(mut stream) => stream.send_trailers(status::trailers(result)),
             Sender::Gone => Ok(()),
         };
@@ -60,26 +63,27 @@ impl Sender {
     /// Whether the client has given the stream up.
     pub(super) fn is_reset(&mut self, cx: &mut Context<'_>) -> bool {
         match self {
-            Sender::Fresh(respond) => respond.poll_reset(cx).is_ready(),
+            Sender::Fresh(respond, _) => respond.poll_reset(cx).is_ready(),
             Sender::Begun(stream) => stream.poll_reset(cx).is_ready(),
             Sender::Gone => true,
         }
     }
 }
 
-const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
+/// The content type of an answer whose request names no kind of message.
+pub(super) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 
-fn head() -> Response<()> {
+fn head(content_type: HeaderValue) -> Response<()> {
     let mut response = Response::new(());
     response
         .headers_mut()
-        .insert(http::header::CONTENT_TYPE, CONTENT_TYPE);
+        .insert(http::header::CONTENT_TYPE, content_type);
     response
 }
 
 /// An answer that is nothing but a status.
-pub(super) fn trailers_only(result: &Result<(), Status>) -> Response<()> {
-    let mut response = head();
+pub(super) fn trailers_only(content_type: HeaderValue, result: &Result<(), Status>) -> Response<()> {
+    let mut response = head(content_type);
     status::put(response.headers_mut(), result);
     response
 }
@@ -87,14 +91,17 @@ pub(super) fn trailers_only(result: &Result<(), Status>) -> Response<()> {
 /// Answers a unary call.
 pub(super) fn answer(
     mut respond: SendResponse<Piece>,
+    content_type: HeaderValue,
     result: Result<Bytes, Status>,
 ) -> Result<(), h2::Error> {
     match result {
         Ok(message) => {
-            let mut stream = respond.send_response(head(), false)?;
+            let mut stream = respond.send_response(head(content_type), false)?;
             stream.send_data(Piece::new(message), false)?;
             stream.send_trailers(status::trailers(&Ok(())))
         }
-        Err(status) => respond.send_response(trailers_only(&Err(status)), true).map(drop),
+        Err(status) => respond
+            .send_response(trailers_only(content_type, &Err(status)), true)
+            .map(drop),
     }
 }

@@ -58,10 +58,9 @@ pub fn parse_timeout(text: &str) -> Result<Duration, Status> {
     if text.len() > 9 {
         return Err(malformed("timeout string is too long"));
     }
-    if !text.is_ascii() {
+    let Some((digits, unit)) = text.split_at_checked(text.len() - 1) else {
         return Err(malformed("timeout unit is not recognized"));
-    }
-    let (digits, unit) = text.split_at(text.len() - 1);
+    };
     let nanos: u64 = match unit {
         "H" => 3_600_000_000_000,
         "M" => 60_000_000_000,

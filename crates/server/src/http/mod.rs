@@ -31,7 +31,10 @@ use io::HyperIo;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offer {
     /// All there is for clients.
-    Client,
+    Client {
+        /// On an encrypted connection, whose host a certificate vouches for.
+        tls: bool,
+    },
     /// Metrics and health alone: `--listen-metrics-urls`.
     Metrics,
     /// What other members ask.
@@ -64,14 +67,14 @@ where
 
 async fn respond(front: Rc<Front>, request: Request<Inbound>, offer: Offer) -> Response<Body> {
     match offer {
-        Offer::Client => guarded(front, request).await,
+        Offer::Client { tls } => guarded(front, request, tls).await,
         Offer::Metrics => endpoint(&front, &request).await.unwrap_or_else(not_found),
         Offer::Peer => info::peer(&front, &request),
     }
 }
 
 /// embed/serve.go accessController: first the host, then the origin.
-async fn guarded(front: Rc<Front>, request: Request<Inbound>) -> Response<Body> {
+async fn guarded(front: Rc<Front>, request: Request<Inbound>, tls: bool) -> Response<Body> {
     let config = &front.common.config;
     let header = |name| {
         request
@@ -84,7 +87,7 @@ async fn guarded(front: Rc<Front>, request: Request<Inbound>) -> Response<Body> 
     let host = host.or_else(|| header(HOST)).map(host_name).unwrap_or_default();
     let any = |list: &[String]| list.iter().any(|item| item == "*");
     let known = |list: &[String], text: &str| list.iter().any(|item| item == text);
-    if !any(&config.host_whitelist) && !known(&config.host_whitelist, host) {
+    if !tls && !any(&config.host_whitelist) && !known(&config.host_whitelist, host) {
         front
             .common
             .log

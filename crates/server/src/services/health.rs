@@ -4,7 +4,10 @@
 use api::error::{Code, Status};
 use api::grpc::health::v1::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus};
 use bytes::Bytes;
+use member::frontend::Shape;
 use prost::Message;
+
+use super::undecodable;
 
 /// The service's part of a path.
 pub const PREFIX: &str = "/grpc.health.v1.Health/";
@@ -47,10 +50,11 @@ impl HealthMethod {
 /// Answers one message of a call.
 pub fn answer(method: HealthMethod, message: Bytes, serving: bool) -> Result<Bytes, Status> {
     let request = HealthCheckRequest::decode(message).map_err(|error| {
-        Status::with(
-            Code::Internal,
-            format!("grpc: error unmarshalling request: {error}"),
-        )
+        let shape = match method {
+            HealthMethod::Watch => Shape::ServerStream,
+            HealthMethod::Check | HealthMethod::List => Shape::Unary,
+        };
+        undecodable(shape, &error.to_string())
     })?;
     let status = if serving {
         ServingStatus::Serving
@@ -74,11 +78,11 @@ fn encode(status: ServingStatus) -> Bytes {
 }
 
 /// `map<string, HealthCheckResponse> statuses = 1` with the one service: an entry is a message
-/// of key (1, empty and so left out) and value (2).
+/// of key (1), which Go writes though it is empty, and value (2).
 fn list(status: ServingStatus) -> Bytes {
     let value = encode(status);
     let length = |bytes: &[u8]| u8::try_from(bytes.len()).expect("a status has two bytes");
-    let entry = [&[0x12, length(&value)][..], &value].concat();
+    let entry = [&[0x0a, 0, 0x12, length(&value)][..], &value].concat();
     [&[0x0a, length(&entry)][..], &entry].concat().into()
 }
 
@@ -106,7 +110,7 @@ mod tests {
         );
         assert_eq!(
             answer(HealthMethod::List, Bytes::new(), true),
-            Ok(Bytes::from_static(&[0x0a, 4, 0x12, 2, 8, 1]))
+            Ok(Bytes::from_static(&[0x0a, 6, 0x0a, 0, 0x12, 2, 8, 1]))
         );
         let garbage = answer(HealthMethod::Check, Bytes::from_static(&[0xff; 3]), true);
         assert_eq!(garbage.unwrap_err().code, Code::Internal);

@@ -69,6 +69,19 @@ impl Route {
     }
 }
 
+/// A request that cannot be decoded, in the words of grpc-go and Go's protobuf.
+fn undecodable(shape: Shape, error: &str) -> Status {
+    let what = match shape {
+        Shape::Unary => "grpc: error unmarshalling request",
+        Shape::ServerStream | Shape::Duplex => "grpc: failed to unmarshal the received message",
+    };
+    let reason = match error.contains("UTF-8") {
+        true => "string field contains invalid UTF-8",
+        false => "proto: cannot parse invalid wire-format data",
+    };
+    Status::with(Code::Internal, format!("{what}: {reason}"))
+}
+
 /// grpc-go: server.go handleStream.
 fn unknown(path: &str) -> Status {
     let Some((service, method)) = path.strip_prefix('/').and_then(|path| path.rsplit_once('/')) else {

@@ -18,6 +18,7 @@ use member::frontend::{self, Shape, StreamPoll};
 use prost::Message;
 
 use self::client::Client;
+use super::undecodable;
 use crate::front::Front;
 use crate::front::call::until;
 
@@ -157,38 +158,41 @@ impl Outbox {
     }
 }
 
-fn decode<M: Message + Default>(message: Bytes) -> Result<M, Status> {
-    M::decode(message).map_err(|error| {
-        Status::with(
-            Code::Internal,
-            format!("grpc: error unmarshalling request: {error}"),
-        )
-    })
+fn decode<M: Message + Default>(recipe: Recipe, message: Bytes) -> Result<M, Status> {
+    M::decode(message).map_err(|error| undecodable(recipe.shape(), &error.to_string()))
 }
 
 async fn cook(client: Client, recipe: Recipe, message: Bytes, outbox: Outbox) -> Result<(), Status> {
     match recipe {
-        Recipe::Lock => outbox.send(&lock::lock(&client, decode(message)?).await?).await,
-        Recipe::Unlock => outbox.send(&lock::unlock(&client, decode(message)?).await?).await,
+        Recipe::Lock => {
+            outbox
+                .send(&lock::lock(&client, decode(recipe, message)?).await?)
+                .await
+        }
+        Recipe::Unlock => {
+            outbox
+                .send(&lock::unlock(&client, decode(recipe, message)?).await?)
+                .await
+        }
         Recipe::Campaign => {
             outbox
-                .send(&election::campaign(&client, decode(message)?).await?)
+                .send(&election::campaign(&client, decode(recipe, message)?).await?)
                 .await
         }
         Recipe::Proclaim => {
             outbox
-                .send(&election::proclaim(&client, decode(message)?).await?)
+                .send(&election::proclaim(&client, decode(recipe, message)?).await?)
                 .await
         }
         Recipe::Leader => {
             outbox
-                .send(&election::leader(&client, decode(message)?).await?)
+                .send(&election::leader(&client, decode(recipe, message)?).await?)
                 .await
         }
-        Recipe::Observe => election::observe(&client, decode(message)?, &outbox).await?,
+        Recipe::Observe => election::observe(&client, decode(recipe, message)?, &outbox).await?,
         Recipe::Resign => {
             outbox
-                .send(&election::resign(&client, decode(message)?).await?)
+                .send(&election::resign(&client, decode(recipe, message)?).await?)
                 .await
         }
     }

@@ -11,12 +11,38 @@ use serde_json::{Number, Value, json};
 
 /// Reads `json`, which is one value, as a message.
 pub fn read(descriptor: &MessageDescriptor, json: &[u8]) -> Result<Bytes, String> {
-    let json: Json = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    let json: Json = serde_json::from_slice(&whole_letters(json)).map_err(|error| error.to_string())?;
     let value = message(descriptor, json)?;
     let options = DeserializeOptions::new().deny_unknown_fields(false);
     let message = DynamicMessage::deserialize_with_options(descriptor.clone(), value, &options)
         .map_err(|error| error.to_string())?;
     Ok(prost::Message::encode_to_vec(&message).into())
+}
+
+/// The text with a replacement for each half of a letter that stands alone, as Go reads it.
+fn whole_letters(json: &[u8]) -> Vec<u8> {
+    let unit = |at: usize| {
+        let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let (mut out, mut at) = (Vec::with_capacity(json.len()), 0);
+    while at < json.len() {
+        let length = match (json[at], unit(at)) {
+            (b'\\', Some(0xd800..0xdc00)) if matches!(unit(at + 6), Some(0xdc00..0xe000)) => 12,
+            (b'\\', Some(0xd800..0xe000)) => {
+                out.extend_from_slice(b"\\ufffd");
+                at += 6;
+                continue;
+            }
+            (b'\\', Some(_)) => 6,
+            (b'\\', None) => 2,
+            _ => 1,
+        };
+        let end = json.len().min(at + length);
+        out.extend_from_slice(&json[at..end]);
+        at = end;
+    }
+    out
 }
 
 /// JSON as it was written: a `Value` would keep one of two fields of the same name.
@@ -130,6 +156,8 @@ fn message(descriptor: &MessageDescriptor, json: Json) -> Result<Value, String> 
 fn single(kind: &Kind, json: Json) -> Result<Value, String> {
     let scalar = match (kind, json) {
         (Kind::Message(descriptor), json) => return message(descriptor, json),
+        // To Go's encoding/json, bytes are a list of numbers as well.
+        (Kind::Bytes, Json::List(items)) => return numbers(items).map(Value::String),
         (_, Json::Scalar(scalar)) => scalar,
         (kind, Json::List(_) | Json::Object(_)) => {
             return Err(format!("expected a single value for {kind:?}"));
@@ -153,6 +181,18 @@ fn single(kind: &Kind, json: Json) -> Result<Value, String> {
         (Kind::String | Kind::Bytes | Kind::Bool | Kind::Float | Kind::Double, scalar) => Ok(scalar),
         (_, scalar) => integer(scalar),
     }
+}
+
+/// A list of numbers as bytes, in base64.
+fn numbers(items: Vec<Json>) -> Result<String, String> {
+    let byte = |item| match item {
+        Json::Scalar(Value::Null) => Some(0),
+        Json::Scalar(Value::Number(number)) => u8::try_from(number.as_u64()?).ok(),
+        _ => None,
+    };
+    let bytes: Option<Vec<u8>> = items.into_iter().map(byte).collect();
+    let bytes = bytes.ok_or("cannot read a list as bytes")?;
+    Ok(super::write::base64(&bytes))
 }
 
 /// An integer of a number or a text; what is neither is for others to refuse.

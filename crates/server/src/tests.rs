@@ -1,6 +1,8 @@
 //! A whole server in the process, on real sockets: what a client sees, from the first connection
 //! to the stop and the start after it.
 
+mod secure;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -95,12 +97,20 @@ fn framed(message: &[u8]) -> Bytes {
 
 impl Client {
     fn connect(address: &str) -> Client {
+        Client::connect_by(address, async |socket| socket)
+    }
+
+    fn connect_by<S>(address: &str, secure: impl AsyncFnOnce(tokio::net::TcpStream) -> S) -> Client
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
         let requests = runtime.block_on(async {
             let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+            let socket = secure(socket).await;
             let (requests, connection) = h2::client::Builder::new()
                 .initial_window_size(1 << 20)
                 .initial_connection_window_size(1 << 20)

@@ -14,6 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::Front;
 use super::socket::{Plain, Socket};
+use crate::config::quote;
 use crate::guard::Guard;
 use crate::log::Log;
 
@@ -192,7 +193,7 @@ async fn shake(mut plain: Plain, side: &ServerSide, log: &Log) -> Result<TlsStre
             .get_ref()
             .and_then(|inner| inner.downcast_ref::<rustls::Error>());
         if matches!(inner, Some(rustls::Error::NoApplicationProtocol)) {
-            rejection.error = format!("{} ({protocols:?})", rejection.error);
+            rejection.error = format!("{} ({})", rejection.error, quoted(&protocols));
         }
         Rejection {
             server_name,
@@ -249,19 +250,83 @@ async fn names_match(names: &Names, remote: IpAddr) -> Result<(), String> {
             Ok(()) => return Ok(()),
         }
     }
-    let mut failure = String::new();
-    for name in names.dns.iter().filter(|name| !name.starts_with("*.")) {
+    // First by the names that the address has, then by the addresses that the names have.
+    let (wildcards, whole): (Vec<&String>, Vec<&String>) =
+        names.dns.iter().partition(|name| name.starts_with("*."));
+    let mut failure = None;
+    match tokio::task::spawn_blocking(move || dns_lookup::lookup_addr(&remote)).await {
+        // The address itself comes back where it has no name.
+        Ok(Ok(name)) if name.parse::<IpAddr>().is_err() => {
+            let name = name.trim_end_matches('.');
+            if wildcards.iter().any(|wildcard| name.ends_with(&wildcard[1..]))
+                || whole.iter().any(|whole| *whole == name)
+            {
+                return Ok(());
+            }
+        }
+        Ok(Err(error)) => failure = Some(format!("lookup {remote}: {error}")),
+        Ok(Ok(_)) | Err(_) => failure = Some(format!("lookup {remote}: no such host")),
+    }
+    for name in whole {
         match tokio::net::lookup_host((name.as_str(), 0)).await {
             Ok(mut found) => {
                 if found.any(|address| address.ip().to_canonical() == remote) {
                     return Ok(());
                 }
             }
-            Err(error) => failure = format!(" (lookup {name}: {error})"),
+            Err(_) => failure = Some(format!("lookup {name}: no such host")),
         }
     }
+    let failure = failure.map_or_else(String::new, |failure| format!(" ({failure})"));
     Err(format!(
-        "tls: \"{remote}\" does not match any of DNSNames {:?}{failure}",
-        names.dns
+        "tls: \"{remote}\" does not match any of DNSNames {}{failure}",
+        quoted(&names.dns)
     ))
+}
+
+/// A list as Go's `%q` prints it.
+fn quoted(list: &[String]) -> String {
+    let items: Vec<String> = list.iter().map(|item| quote(item)).collect();
+    format!("[{}]", items.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Texts of Go's library and of transport/listener_tls.go.
+    #[test]
+    fn certificates_must_name_where_their_holders_are() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let check = |ips: &[[u8; 4]], dns: &[&str], expect: Result<(), &str>| {
+            let names = Names {
+                ips: ips.iter().map(|ip| IpAddr::from(*ip)).collect(),
+                dns: dns.iter().map(|name| (*name).to_string()).collect(),
+            };
+            let told = runtime.block_on(names_match(&names, IpAddr::from([127, 0, 0, 1])));
+            // What the resolver says comes behind, and differs by machine.
+            let begins = match (&told, expect) {
+                (Err(told), Err(expect)) => told.starts_with(expect),
+                (told, expect) => told.is_ok() == expect.is_ok(),
+            };
+            assert!(begins, "{names:?}: {told:?}");
+        };
+        check(&[], &[], Ok(()));
+        check(&[[127, 0, 0, 1]], &[], Ok(()));
+        check(&[[10, 0, 0, 1]], &["localhost"], Ok(()));
+        check(
+            &[[10, 0, 0, 1]],
+            &[],
+            Err("x509: certificate is valid for 10.0.0.1, not 127.0.0.1"),
+        );
+        check(&[], &["*.nowhere.invalid", "localhost"], Ok(()));
+        check(
+            &[],
+            &["*.nowhere.invalid", "*.x"],
+            Err("tls: \"127.0.0.1\" does not match any of DNSNames [\"*.nowhere.invalid\" \"*.x\"]"),
+        );
+    }
 }

@@ -367,6 +367,54 @@ mod tests {
         assert!(write(&frame(1, 5, 1, &[1; 20])));
     }
 
+    /// Takes all that is written, and lets go of it when it is flushed, as an encrypted socket does
+    /// whose system takes nothing more at the moment.
+    #[derive(Default)]
+    struct Hoard {
+        held: Vec<u8>,
+        gone: Vec<u8>,
+    }
+
+    impl AsyncRead for Hoard {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Hoard {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            self.held.extend_from_slice(buf);
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let held = std::mem::take(&mut self.held);
+            self.gone.extend(held);
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.poll_flush(cx)
+        }
+    }
+
+    /// Small pieces, which are gathered, and large ones, which are not: a round ends with all gone.
+    #[test]
+    fn a_round_leaves_nothing_behind_in_the_socket() {
+        let state = WireState::new(Instant::now(), None);
+        let mut wire = Wire::new(Hoard::default(), state);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut total = 0;
+        for size in [10, 100_000, 10, 0] {
+            let written = Pin::new(&mut wire).poll_write(&mut cx, &vec![0; size]);
+            assert!(matches!(written, Poll::Ready(Ok(_))), "{written:?}");
+            total += size;
+            let drained = wire.spout().poll_drain(&mut cx);
+            assert!(matches!(drained, Poll::Ready(Ok(()))), "{drained:?}");
+            assert_eq!(wire.spout.inner.borrow().socket.gone.len(), total);
+        }
+    }
+
     /// Any bytes at all may come from a client.
     #[test]
     fn the_walker_takes_anything() {

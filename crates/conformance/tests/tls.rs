@@ -433,6 +433,44 @@ fn self_made_certificates_are_kept() {
     }
 }
 
+/// Sockets in the file system, with TLS and without, and what clients call them.
+#[test]
+fn sockets_in_the_file_system_are_encrypted_too() {
+    let Some(rig) = Rig::find("tls unix") else {
+        return;
+    };
+    for program in [GO, OURS] {
+        let home = Home::new("tls-unix");
+        let keys = Keys::new(&home);
+        // The name of the file is the server's.
+        let (secure, plain) = (home.dir.join("localhost"), home.dir.join("plain"));
+        let urls = format!("unixs://{},unix://{}", secure.display(), plain.display());
+        let mut flags = keys.flags(&home);
+        flags.push(format!("--listen-client-urls={urls}"));
+        flags.push(format!("--advertise-client-urls={urls}"));
+        let server = start(&rig, &home, program, &flags);
+        for client in [GO, OURS] {
+            let get = |endpoint: String, flags: &[String]| {
+                let flags = [&[format!("--endpoints={endpoint}")], flags].concat();
+                ctl(&rig, client, &[], &flags, &["get", "a", "--command-timeout=5s"])
+            };
+            let (done, text) = get(
+                format!("unixs://{}", secure.display()),
+                &keys.client("ca", "client"),
+            );
+            assert!(done, "{program:?} {client:?}: {text}");
+            let (done, text) = get(format!("unix://{}", plain.display()), &[]);
+            assert!(done, "{program:?} {client:?}: {text}");
+            let (done, text) = get(
+                format!("unixs://{}", plain.display()),
+                &keys.client("ca", "client"),
+            );
+            assert!(!done, "{program:?} {client:?}: {text}");
+        }
+        server.stop(Stop::Term);
+    }
+}
+
 /// Settings that do not go together stop both servers, for the same reason.
 #[test]
 fn wrong_settings_are_refused_in_etcds_words() {
@@ -473,6 +511,15 @@ fn wrong_settings_are_refused_in_etcds_words() {
             ]
             .concat(),
             "tls: private key does not match public key",
+        ),
+        (
+            [
+                &https[..],
+                &pair,
+                &[format!("--listen-client-http-urls={client}")],
+            ]
+            .concat(),
+            "cannot bind both --listen-client-urls and --listen-client-http-urls on the same url",
         ),
         (
             [&https[..], &pair, &[file("trusted-ca-file", "nowhere.crt")]].concat(),

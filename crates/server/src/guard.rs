@@ -136,6 +136,17 @@ impl Guards {
                 ));
             }
         }
+        let grpc = |url: &Url| {
+            config
+                .listen_client_urls
+                .iter()
+                .any(|other| other.address() == url.address())
+        };
+        if let Some(url) = config.listen_client_http_urls.iter().find(|url| grpc(url)) {
+            return Err(format!(
+                "cannot bind both --listen-client-urls and --listen-client-http-urls on the same url {url}"
+            ));
+        }
         let metrics = config.listen_metrics_urls.iter().any(|url| url.scheme().is_tls());
         if metrics && info.is_empty() {
             return Err(
@@ -228,6 +239,12 @@ fn self_cert(dir: &Path, hosts: &[String], config: &Config, info: Info, log: &Lo
         let error = "selfSignedCertValidity is invalid,it should be greater than 0";
         log.warn("cannot generate cert").error(error).emit();
         return Err(error.into());
+    }
+    if info.demands_certificates() {
+        log.warn(
+            "ignoring client cert auth and the trusted CA file since certificates are made automatically",
+        )
+        .emit();
     }
     let fail = |text: &str, error: &dyn std::fmt::Display| {
         log.warn(text).error(error).emit();

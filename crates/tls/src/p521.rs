@@ -109,3 +109,39 @@ impl Signer for P521Key {
         SignatureScheme::ECDSA_NISTP521_SHA512
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider;
+    use rustls::pki_types::pem::PemObject;
+
+    /// The key is one that etcd made.
+    #[test]
+    fn signatures_are_made_and_verified() {
+        let pem = include_bytes!("../tests/golden/etcd-auto-tls-key.pem");
+        let key = PrivateKeyDer::from_pem_slice(pem).unwrap();
+        let secret = match &key {
+            PrivateKeyDer::Sec1(der) => SecretKey::from_sec1_der(der.secret_sec1_der()).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        let point = secret.public_key().to_encoded_point(false);
+        let key = provider::full().key_provider.load_private_key(key).unwrap();
+        assert!(key.choose_scheme(&[SignatureScheme::ED25519]).is_none());
+        let signer = key
+            .choose_scheme(&[SignatureScheme::ED25519, SignatureScheme::ECDSA_NISTP521_SHA512])
+            .unwrap();
+        let mut signature = signer.sign(b"hello").unwrap();
+        let verify = |message: &[u8], signature: &[u8]| {
+            Verification
+                .verify_signature(point.as_bytes(), message, signature)
+                .is_ok()
+        };
+        assert!(verify(b"hello", &signature));
+        assert!(!verify(b"hellO", &signature));
+        *signature.last_mut().unwrap() ^= 1;
+        assert!(!verify(b"hello", &signature));
+        assert!(!verify(b"hello", b"no signature"));
+        assert!(Verification.verify_signature(b"no key", b"", &signature).is_err());
+    }
+}

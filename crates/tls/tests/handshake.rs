@@ -35,6 +35,9 @@ impl Folder {
         let mut own = params();
         own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         folder.self_signed("self", own.clone());
+        own.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        folder.self_signed("self-client", own.clone());
+        own.extended_key_usages.clear();
         own.not_after = date_time_ymd(2000, 1, 1);
         folder.self_signed("self-expired", own);
         for (name, golden) in [("etcd.crt", "cert"), ("etcd.key", "key")] {
@@ -235,6 +238,24 @@ fn who_is_let_in() {
             ("self-expired", "ca.crt"),
             "localhost",
             format!("server: {old}"),
+        ),
+        (
+            ("self-client", ""),
+            ("", "self-client.crt"),
+            "localhost",
+            format!("client: {UNKNOWN}"),
+        ),
+        (
+            ("self", "self-client.crt"),
+            ("self-client", "self.crt"),
+            "localhost",
+            String::new(),
+        ),
+        (
+            ("server", "etcd.crt"),
+            ("etcd", "ca.crt"),
+            "localhost",
+            format!("server: {UNKNOWN}"),
         ),
         // What etcd made for itself.
         (("etcd", ""), ("", "etcd.crt"), "127.0.0.1", String::new()),

@@ -444,6 +444,10 @@ fn lines_that_scripts_read_have_etcds_fields() {
         "failed to apply request",
         "apply request took too long",
         "storing new hash",
+        "starting defragment",
+        "finished defragment",
+        "sending database snapshot to client",
+        "successfully sent database snapshot to client",
         "updated storage version",
         "cluster version is updated",
     ];
@@ -463,6 +467,8 @@ fn lines_that_scripts_read_have_etcds_fields() {
         );
         home.ctl(&rig, &["compaction", "2", "--physical"]);
         home.ctl(&rig, &["defrag"]);
+        let saved = home.dir.join("saved");
+        home.ctl(&rig, &["snapshot", "save", &saved.to_string_lossy()]);
         let log = eventually("all lines are there", || {
             let log = server.log();
             messages
@@ -549,4 +555,47 @@ fn logs_go_to_files_that_rotate_and_read_well_on_a_console() {
         parts[4].starts_with("{\"name\": \"default\", \"data-dir\": "),
         "{stopped}"
     );
+}
+
+#[test]
+fn a_file_with_much_free_space_is_defragmented_at_the_start() {
+    let Some(rig) = Rig::find("bootstrap-defrag") else {
+        return;
+    };
+    let scenario = |name: &str, program| {
+        let home = Home::new(name);
+        let server = home.start(&rig, program, &[]);
+        let value = "v".repeat(1_000_000);
+        for n in 0..5 {
+            let put = Question::new(&format!("{KV}/Put"), &format!("key: 'k{n}' value: '{value}'"));
+            rig.ask(&home.endpoint(), &[put]);
+        }
+        home.ctl(&rig, &["put", "other", "kept"]);
+        home.ctl(&rig, &["del", "k", "--prefix"]);
+        home.ctl(&rig, &["compaction", "8", "--physical"]);
+        server.stop(Stop::Term);
+        let size = |home: &Home| std::fs::metadata(home.db()).expect("the data file").len();
+        assert!(size(&home) > 5_000_000);
+        // Too little to be worth it, and then enough.
+        let mut seen = Vec::new();
+        for megabytes in [100, 3] {
+            let flag = format!("--bootstrap-defrag-threshold-megabytes={megabytes}");
+            let server = home.start(&rig, program, &[&flag]);
+            let log = server.log();
+            for message in ["Skipping defragmentation", "finished defragmenting directory"] {
+                seen.push(line_of(&log, message).is_some());
+            }
+            assert_eq!(
+                home.ctl(&rig, &["get", "other", "--print-value-only"]).trim(),
+                "kept"
+            );
+            server.stop(Stop::Term);
+            seen.push(size(&home) < 1_000_000);
+        }
+        home.check_file(&rig);
+        seen
+    };
+    let expected = [true, false, false, false, true, true];
+    assert_eq!(scenario("bootstrap-defrag-go", Program::Go("3.7")), expected);
+    assert_eq!(scenario("bootstrap-defrag-ours", Program::Ours("3.7")), expected);
 }

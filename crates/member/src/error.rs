@@ -28,6 +28,17 @@ pub enum Error {
     /// overwritten.
     #[error("{0}")]
     Log(wal::Error),
+    /// A directory of the member cannot be made or written to.
+    #[error(
+        "cannot access data directory: {}: {source}; make it and let this user write to it, or choose another by --data-dir",
+        path.display()
+    )]
+    Directory {
+        /// The directory, or what was tried in it.
+        path: PathBuf,
+        /// The refusal.
+        source: std::io::Error,
+    },
     /// The operating system refused something.
     #[error("{}: {source}", path.display())]
     Io {

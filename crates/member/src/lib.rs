@@ -33,7 +33,7 @@ pub use committer::Committer;
 pub use config::{AutoCompaction, Config, InitialMember, Join};
 pub use decide::{ConfApplied, Decide, Persisted};
 pub use error::{Error, Fatal};
-pub use log::{Level, Log, LogLine, LogValue};
+pub use log::{Level, Log, LogLine, LogValue, human_bytes};
 pub use measure::{AppliedEntry, Measure, Work};
 pub use message::{FullDisk, SaveBatch, SnapshotFile, ToApply, ToCommitter, ToDecide, ToFront, ToPersist};
 pub use open::{FrontSeat, Opened, open};

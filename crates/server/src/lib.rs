@@ -17,6 +17,7 @@ mod services;
 mod tcp_gateway;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use run::run;
 pub use tcp_gateway::gateway;

@@ -4,7 +4,7 @@ use api::clock::Instant;
 
 use super::file::Waiting;
 use super::{Apply, Broken, Found, JobDone};
-use crate::log::LogLine;
+use crate::log::{LogLine, human_bytes};
 use crate::measure::{Measure, Work};
 use crate::message::ToApply;
 use crate::router::{Job, JobKind, Router};
@@ -115,44 +115,5 @@ impl Apply {
         }
         self.compaction.next = Some(now + self.config.compaction_sleep_interval);
         Ok(())
-    }
-}
-
-/// Bytes as Go's humanize prints them: decimal units, one digit behind the point below ten.
-pub(super) fn human_bytes(bytes: u64) -> String {
-    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
-    if bytes < 10 {
-        return format!("{bytes} B");
-    }
-    let mut unit = 0;
-    let mut scaled = bytes as f64;
-    while scaled >= 1000.0 && unit + 1 < UNITS.len() {
-        scaled /= 1000.0;
-        unit += 1;
-    }
-    let rounded = (scaled * 10.0 + 0.5).floor() / 10.0;
-    if rounded < 10.0 {
-        format!("{rounded:.1} {}", UNITS[unit])
-    } else {
-        format!("{rounded:.0} {}", UNITS[unit])
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::human_bytes;
-
-    #[test]
-    fn sizes_read_as_go_prints_them() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (9, "9 B"),
-            (20_480, "20 kB"),
-            (1_500, "1.5 kB"),
-            (9_949, "9.9 kB"),
-            (82_854_982, "83 MB"),
-        ] {
-            assert_eq!(human_bytes(bytes), text);
-        }
     }
 }

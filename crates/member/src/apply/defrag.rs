@@ -10,13 +10,12 @@ use api::error::{self, Code};
 use bytes::Bytes;
 use disk::Disk;
 
-use super::compaction::human_bytes;
 use super::file::Waiting;
 use super::{Apply, Broken, Found, JobDone};
 use crate::config::Config;
 use crate::error::Error;
 use crate::frontend::Tell;
-use crate::log::{Log, LogLine};
+use crate::log::{Log, LogLine, human_bytes};
 use crate::measure::{Measure, Work};
 use crate::message::ToApply;
 use crate::router::{Job, JobKind, Router};

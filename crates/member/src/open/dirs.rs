@@ -15,7 +15,10 @@ const DIR_MODE: u32 = 0o700;
 /// (etcd: client/pkg/fileutil, TouchDirAll).
 pub(super) fn prepare(disk: &dyn Disk, config: &Config, log: &dyn Log) -> Result<(), Error> {
     for dir in [config.data_dir.clone(), config.member_dir(), config.snap_dir()] {
-        touch(disk, &dir, log)?;
+        touch(disk, &dir, log).map_err(|error| match error {
+            Error::Io { path, source } => Error::Directory { path, source },
+            error => error,
+        })?;
     }
     if wal::exists(disk, &config.wal_dir())? {
         write_probe(disk, &config.wal_dir())?;

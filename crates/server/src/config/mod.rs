@@ -26,6 +26,7 @@ use value::Value;
 pub use value::{ALL_GATES, Span, parse_span, quote};
 
 use crate::log::Level;
+use crate::words::of_system;
 
 /// The settings that a server runs with. All checked; spans that mean "default" are replaced.
 #[derive(Clone, Debug)]
@@ -304,7 +305,7 @@ pub fn load(sources: &Sources<'_>, notices: &mut Vec<Notice>) -> Result<Loaded, 
             let emulated = given.values.remove("emulated-version");
             given = Given::default();
             let text = (sources.read_file)(&path)
-                .map_err(|error| ConfigError::Invalid(format!("open {path}: {error}")))?;
+                .map_err(|error| ConfigError::Invalid(format!("open {path}: {}", of_system(&error))))?;
             file::apply(&text, &mut given, notices)?;
             let emulated = emulated.or(variable("emulated-version").map(Value::Text));
             if let (None, Some(emulated)) = (given.get("emulated-version"), emulated) {

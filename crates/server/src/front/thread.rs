@@ -123,6 +123,7 @@ async fn accept(front: Rc<Front>, listener: Listener, all: Arc<Vec<Orders>>) {
 
 async fn serve(front: Rc<Front>, plain: Plain, door: Door, guard: Option<Arc<Guard>>) {
     let _present = front.enter();
+    let remote = plain.ends().map(|(_, remote)| remote);
     let admitted = tokio::select! {
         admitted = handshake::admit(&front, plain, guard.as_deref()) => admitted,
         () = front.stopped() => return,
@@ -140,6 +141,7 @@ async fn serve(front: Rc<Front>, plain: Plain, door: Door, guard: Option<Arc<Gua
             Door::Peer => Some(Offer::Peer),
         },
         tls,
+        remote,
     };
     let heard = tokio::select! {
         heard = tokio::time::timeout(FIRST_WORDS_MAX, socket.listen_in()) => heard,

@@ -18,6 +18,8 @@ pub struct Terms {
     pub http: Option<Offer>,
     /// The connection is encrypted.
     pub tls: bool,
+    /// Where the client is; `None` in the file system.
+    pub remote: Option<std::net::SocketAddr>,
 }
 
 impl Terms {
@@ -206,6 +208,7 @@ mod tests {
             grpc,
             http: http.then_some(Offer::Client { tls }),
             tls,
+            remote: None,
         };
         let (clear, tls) = (terms(true, true, false), terms(true, true, true));
         let (grpc_alone, http_alone) = (terms(true, false, true), terms(false, true, false));

@@ -13,6 +13,7 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderValue, Request};
 use member::frontend::{self, Method, Shape, Token};
+use member::human_bytes;
 use slab::Slab;
 use tokio::time::Sleep;
 
@@ -27,8 +28,6 @@ use crate::metrics::{UNKNOWN_VERSION, span};
 use crate::services::recipes::Answers;
 use crate::services::{Route, health};
 
-/// What etcd says of a client whose address it does not know.
-const NO_REMOTE: &str = "No remote client info.";
 /// Bytes asked of a stream at a time.
 const STREAM_BATCH: usize = 64 << 10;
 /// What a request may have beside `--max-request-bytes`: embed/config.go grpcOverheadBytes.
@@ -367,8 +366,12 @@ impl Calls {
         let log = &self.front.common.log;
         if code == Code::Ok {
             self.front.metrics().snapshots.observe_alone(took);
+            let size = self.front.common.views.load().db.size();
             log.info("successfully sent database snapshot to client")
+                .num("total-bytes", size)
+                .text("size", human_bytes(size))
                 .show("took", span(took))
+                .text("storage-version", self.storage_version())
                 .emit();
         } else {
             log.warn("failed to send database snapshot to client")
@@ -376,6 +379,24 @@ impl Calls {
                 .text("code", code.name())
                 .emit();
         }
+    }
+
+    fn storage_version(&self) -> String {
+        let version = self.front.common.shared.facts().storage_version;
+        version.map(|version| version.to_string()).unwrap_or_default()
+    }
+
+    /// A client asks for the data file.
+    fn snapshot_begins(&self) {
+        let size = self.front.common.views.load().db.size();
+        self.front
+            .common
+            .log
+            .info("sending database snapshot to client")
+            .num("total-bytes", size)
+            .text("size", human_bytes(size))
+            .text("storage-version", self.storage_version())
+            .emit();
     }
 
     /// The number of the version that a client says it has: mostly that of the call before.
@@ -396,7 +417,15 @@ impl Calls {
         if let (Route::Member(method), Some(message)) = (call.route, &call.message) {
             let took = self.front.now() - call.started;
             let took_max = common.config.warning_unary_request_duration;
-            stats::note(&common.log, method, message, result, took, took_max, NO_REMOTE);
+            stats::note(
+                &common.log,
+                method,
+                message,
+                result,
+                took,
+                took_max,
+                self.terms.remote,
+            );
         }
     }
 
@@ -526,6 +555,9 @@ impl Calls {
 
     fn stream_message(&mut self, slot: usize, message: Bytes) {
         let serving = self.front.is_serving();
+        if self.slots[slot].route == Route::Member(Method::Snapshot) {
+            self.snapshot_begins();
+        }
         let call = &mut self.slots[slot];
         self.front.metrics().received(call.route, message.len());
         match (&mut call.stage, call.route) {

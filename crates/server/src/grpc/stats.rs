@@ -1,6 +1,7 @@
 //! The line about a unary call: of each at level debug, of those that took long otherwise
 //! (etcd: v3rpc/interceptor.go logUnaryRequestStats). Never changes an answer.
 
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use api::error::Status;
@@ -29,18 +30,20 @@ pub(super) fn note(
     result: &Result<Bytes, Status>,
     took: Duration,
     took_max: Duration,
-    remote: &str,
+    remote: Option<SocketAddr>,
 ) {
     let level = match (log.is_on(Level::Debug), took > took_max) {
         (true, _) => Level::Debug,
         (false, true) => Level::Warn,
         (false, false) => return,
     };
+    // Go's name for a socket without one.
+    let remote = remote.map_or("@".to_string(), |remote| remote.to_string());
     let stats = stats(method, message, result.as_ref().ok());
     log.line(level, "request stats")
         .text("start time", timestamp(SystemTime::now() - took))
         .show("time spent", span(took))
-        .text("remote", remote)
+        .text("remote", &remote)
         .text("response type", method.path())
         .num("request count", stats.request_count)
         .num("request size", stats.request_size)

@@ -7,15 +7,7 @@ use super::Level;
 use super::journal::Journal;
 use super::rotate::RotatedFile;
 use crate::config::Rotation;
-
-/// An error of the system in Go's words: without its number, beginning small.
-fn words(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = text.chars();
-    let first = chars.next().map(|c| c.to_ascii_lowercase());
-    first.into_iter().chain(chars).collect()
-}
+use crate::words::of_system as words;
 
 enum Output {
     Stderr,

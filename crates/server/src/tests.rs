@@ -434,6 +434,16 @@ fn http2_carries_json_beside_grpc() {
     let (status, put) = client.plain(post("/v3/kv/put"), r#"{"key":"Zm9v","value":"YmFy"}"#, 9);
     assert!(status == 200 && put.contains("\"revision\":\"2\""), "{put}");
     assert_eq!(client.get("foo").as_deref(), Some("bar"));
+    // Refused before the body has been looked at.
+    let hurried = Request::post("http://x/v3/kv/put").header("grpc-timeout", "-1S");
+    let (status, late) = client.plain(hurried.body(()).unwrap(), r#"{"key":"Zm9v"}"#, 9);
+    assert!(
+        status == 504 && late.contains("context deadline exceeded"),
+        "{late}"
+    );
+    let elsewhere = client.plain(post("/v3//kv/put"), r#"{"key":"Zm9v"}"#, 9);
+    assert_eq!(elsewhere.0, 307);
+    assert_eq!(client.get("foo").as_deref(), Some("bar"));
     // A stream is given up after what was wanted; the connection lives on.
     let watch = r#"{"create_request":{"key":"Zm9v","start_revision":"2"}}"#;
     let (status, lines) = client.plain(post("/v3/watch"), watch, 2);

@@ -1,8 +1,10 @@
 //! Bodies: of requests, whatever carries them; of answers, whole, or line by line as a stream of the
 //! front has something.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -14,8 +16,8 @@ use super::gateway::Lines;
 pub enum Inbound {
     /// By HTTP/1.1.
     Http1(Incoming),
-    /// On a stream of an HTTP/2 connection.
-    Http2(h2::RecvStream),
+    /// On a stream of an HTTP/2 connection, whose task reads on what a handler leaves.
+    Http2(Rc<RefCell<h2::RecvStream>>),
     /// None, or one that has been read.
     Empty,
 }
@@ -36,6 +38,7 @@ impl Inbound {
                 }
             },
             Inbound::Http2(stream) => {
+                let mut stream = stream.borrow_mut();
                 let piece = ready!(stream.poll_data(cx));
                 if let Some(Ok(data)) = &piece {
                     let _ = stream.flow_control().release_capacity(data.len());

@@ -206,6 +206,10 @@ impl Exchange {
 
     async fn unary(mut self) -> Result<Response<Body>, Status> {
         let message = self.only_request().await?;
+        // Nothing is done of what comes too late.
+        if self.context.deadline.is_some_and(|at| at <= self.front.now()) {
+            return Err(DEADLINE_EXCEEDED);
+        }
         let _permit = permit(&self.front, self.context.deadline).await?;
         let route = Route::find(self.route.path(), self.front.common.config.emulated)?;
         let metrics = self.front.metrics();
@@ -221,7 +225,6 @@ impl Exchange {
         };
         let result = match self.context.deadline {
             None => answering.await,
-            // Nothing is done of what comes too late.
             Some(at) => tokio::select! {
                 biased;
                 () = call::until(&self.front, at) => Err(DEADLINE_EXCEEDED),

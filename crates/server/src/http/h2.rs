@@ -1,6 +1,7 @@
 //! One request on a stream of an HTTP/2 connection, as a task of its own. The connection itself
 //! belongs to `grpc`; what is asked is answered by the same handlers as over HTTP/1.1.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -27,10 +28,34 @@ pub async fn exchange(
     offer: Offer,
 ) {
     let bodyless = request.method() == Method::HEAD;
+    let (head, body) = request.into_parts();
+    let asked = Rc::new(RefCell::new(body));
+    let request = Request::from_parts(head, Inbound::Http2(asked.clone()));
     let response = tokio::select! {
-        response = respond(front, request.map(Inbound::Http2), offer) => response,
+        response = respond(front.clone(), request, offer) => response,
         _ = poll_fn(|cx| responder.poll_reset(cx)) => return,
     };
+    answer(response, responder, bodyless).await;
+    tokio::select! {
+        () = read_on(Inbound::Http2(asked)) => {}
+        () = front.stopped() => {}
+    }
+}
+
+/// What a handler left of a request is read to its end: a client that still sends would take the end of
+/// its stream for a failure. As much as net/http reads (maxPostHandlerReadBytes).
+async fn read_on(mut asked: Inbound) {
+    const BYTES_MAX: usize = 256 << 10;
+    let mut read = 0;
+    while let Some(Ok(bytes)) = poll_fn(|cx| asked.poll_next(cx)).await {
+        read += bytes.len();
+        if read > BYTES_MAX {
+            return;
+        }
+    }
+}
+
+async fn answer(response: Response<Body>, mut responder: SendResponse<Piece>, bodyless: bool) {
     let (head, mut body) = head_and_body(response);
     let no_more = bodyless || body.is_end_stream();
     // An error means that the client has gone: there is nobody to tell.

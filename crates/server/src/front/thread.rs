@@ -28,6 +28,9 @@ const FIRST_WORDS_MAX: Duration = Duration::from_secs(120);
 /// Pause after a failure to accept, for example for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Questions to the system's resolver under way at once: a member's certificate may have names.
+const LOOKUPS_MAX: usize = 4;
+
 /// What a front thread is told.
 pub enum Order {
     /// Serve this connection.
@@ -52,6 +55,7 @@ pub fn start(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
+        .max_blocking_threads(LOOKUPS_MAX)
         .build()?;
     let name = format!("front-{}", seat.front);
     thread::Builder::new().name(name).spawn(move || {

@@ -8,6 +8,7 @@ mod kubernetes;
 mod mutants;
 mod oracle;
 mod peers;
+mod sim;
 mod suites;
 mod tidy;
 
@@ -35,6 +36,9 @@ usage: cargo xtask <task>
   mutants PACKAGE [WORD ...]
                    puts single faults into a copy of the package's sources (those whose name has the words): its
                    tests must find each
+  sim [--minutes N] [--seed N [--count N]] [--span SECONDS]
+                   whole clusters in one thread, seed after seed, with every fault there is: a minute unless told;
+                   one seed is told with its story when it fails
   bench --against PATH_TO_ETCD [--scale F] [SCENARIO ...]
                    CPU per operation, memory and restart time, side by side with real etcd
 ";
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Some("kubernetes") => kubernetes::run_all(rest),
         Some("clients") => clients::run_all(&rest.iter().map(PathBuf::from).collect::<Vec<_>>()),
         Some("oracle") => oracle::run_all(rest),
+        Some("sim") => sim::run_all(rest),
         Some("mutants") => mutants::run_all(rest),
         Some("bench") => bench::run_all(rest),
         _ => Err(USAGE.to_string()),

@@ -47,6 +47,7 @@ pub struct Decide {
     request_timeout: Duration,
     /// Entries kept in memory for members that lag.
     catchup_entries: u64,
+    has_peers: bool,
     waiting: VecDeque<Waiting>,
     /// A lone voter campaigns as soon as it has applied what was committed at the start.
     campaign_at: Option<u64>,
@@ -123,6 +124,7 @@ impl Decide {
         shared: Arc<Shared>,
         request_timeout: Duration,
         catchup_entries: u64,
+        has_peers: bool,
     ) -> Decide {
         let campaign_at = Some(raft.commit_index());
         Decide {
@@ -130,6 +132,7 @@ impl Decide {
             shared,
             request_timeout,
             catchup_entries,
+            has_peers,
             waiting: VecDeque::new(),
             campaign_at,
             leader: raft::NONE,
@@ -223,7 +226,7 @@ impl Decide {
             }
             AskDecide::ProposeConfChange { id, change } => {
                 // A second voter would have to be reached, or nothing would be committed any more.
-                if change.r#type() == raftpb::ConfChangeType::ConfChangeAddNode {
+                if !self.has_peers && change.r#type() == raftpb::ConfChangeType::ConfChangeAddNode {
                     return self.refuse(id, VOTER_UNREACHABLE, router);
                 }
                 let data = Bytes::from(change.encode_to_vec());

@@ -46,6 +46,8 @@ pub struct Alarm {
 pub struct Facts {
     /// The members by ascending ID.
     pub members: Vec<Member>,
+    /// IDs that were members once and can never come back, ascending.
+    pub removed: Vec<u64>,
     /// `None` until the leader has set it.
     pub cluster_version: Option<Version>,
     /// As the data file holds it; `None` before the first migration, always for line 3.5.
@@ -72,6 +74,7 @@ impl Facts {
         });
         Facts {
             members: members.collect(),
+            removed: membership.removed.iter().copied().collect(),
             cluster_version: membership.version,
             storage_version,
             downgrade_target: monitor::downgrade_target(membership),

@@ -11,7 +11,7 @@ use disk::{Disk, File, Lock, Open};
 use crate::error::{At, poisoned};
 use crate::names::segments_from;
 use crate::scan::{Located, Records, Tail};
-use crate::wal::Segment;
+use crate::wal::{Segment, full};
 use crate::wire::LENGTH_BYTES;
 use crate::{Entry, Error, HardState, Mark, Record, Wal};
 
@@ -69,6 +69,9 @@ impl Wal {
         wal.state = recovered.hard_state;
         wal.last_index = replay.last_index;
         wal.dirty = true;
+        if !replay.ends_in_mark {
+            wal.rewrite_tail()?;
+        }
         if end == Tail::Torn(offset) {
             recovered.repaired = Some(wal.cut_torn_end()?);
         } else {
@@ -95,6 +98,30 @@ impl Wal {
             Ok(()) => {}
         }
         Ok((wal, recovered))
+    }
+
+    /// Writes the records of the last segment again, as they are. Where an earlier process was told that
+    /// a sync failed, the kernel holds pages for clean that the disk never got: they can be read, and
+    /// no later sync brings them to the disk. An orderly stop ends the log with a mark, and comes only
+    /// after syncs that worked; segments before the last were synced before it was begun.
+    fn rewrite_tail(&mut self) -> Result<(), Error> {
+        let (path, file) = (self.tail().path.clone(), self.tail().file.clone());
+        let mut buf = vec![0; COPY_BYTES];
+        let mut offset = 0;
+        while offset < self.offset {
+            let want = COPY_BYTES.min(usize::try_from(self.offset - offset).unwrap_or(COPY_BYTES));
+            let n = file.read_at(&mut buf[..want], offset).at("read", &path)?;
+            match file.write_at(&buf[..n], offset) {
+                // Space that a copying file system does not have is no reason not to start.
+                Err(error) if full(&error) => break,
+                result => result.at("write", &path)?,
+            }
+            if n == 0 {
+                break;
+            }
+            offset += n as u64;
+        }
+        Ok(())
     }
 
     /// Copies the last segment aside, durably, and cuts it after its last whole record.
@@ -166,6 +193,8 @@ struct Replay {
     /// The newest segment in which a metadata record was found.
     metadata_in: Option<Arc<Path>>,
     last_index: u64,
+    /// Whether nothing that was promised comes after the last mark.
+    ends_in_mark: bool,
 }
 
 impl Replay {
@@ -176,11 +205,22 @@ impl Replay {
             metadata: Bytes::new(),
             metadata_in: None,
             last_index: from.index,
+            ends_in_mark: false,
         }
     }
 
     fn take(&mut self, located: &Located) -> Result<(), Error> {
-        match located.record()? {
+        let record = located.record()?;
+        self.ends_in_mark = match &record {
+            Record::Mark(_) => true,
+            // Only the commit index is no promise.
+            Record::State(state) => {
+                let before = &self.recovered.hard_state;
+                self.ends_in_mark && (state.term, state.vote) == (before.term, before.vote)
+            }
+            _ => false,
+        };
+        match record {
             Record::Metadata(metadata) => {
                 if self.metadata_in.is_some() && self.metadata != metadata {
                     return Err(Error::MetadataConflict {

@@ -525,7 +525,7 @@ impl Wal {
 }
 
 /// Whether an operation failed for lack of space.
-fn full(error: &io::Error) -> bool {
+pub(crate) fn full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded

@@ -106,7 +106,12 @@ fn images(seeds: u64) -> impl Iterator<Item = (u64, CrashMode)> {
 
 /// Syncs of what an earlier process left: the test of killed processes shows what they are for.
 fn of_every_opening(kind: &str) -> bool {
-    kind == "open: content after open" || kind == "open: names after sync"
+    [
+        "open: content after open",
+        "open: content after write",
+        "open: names after sync",
+    ]
+    .contains(&kind)
 }
 
 /// Opening after a crash may crash too, at any step.
@@ -473,5 +478,30 @@ fn what_a_killed_process_left_is_durable_once_it_was_read() {
     for nth in 1..=3 {
         let seen = (1..=steps).any(|stop| lost_after_a_kill(&WHOLE_LIFE, stop, Some(nth)).is_some());
         assert!(seen, "nobody notices if sync {nth} of an opening is left out");
+    }
+}
+
+/// After a sync that failed, what was written can still be read, and later syncs say that they worked
+/// without bringing it to the disk. What the next process takes for durable must be, and so must what it
+/// writes behind it.
+#[test]
+fn a_sync_that_failed_for_an_earlier_process_costs_nothing_later() {
+    let memory = memory();
+    let mut story = Story::default();
+    story.create(&memory).unwrap();
+    story
+        .save(&memory, Some(state(1, 1, 1)), &batch(1, 1, &[100, 50]))
+        .unwrap();
+    story.kill();
+    let (mut wal, _) = open(&memory.shared()).unwrap();
+    memory.fail_sync(memory.syncs() + 1, 5);
+    assert!(wal.save(None, &[entry(1, 3, "lost")]).is_err());
+    drop(wal);
+    let (mut wal, read) = open(&memory.shared()).unwrap();
+    wal.save(None, &[entry(1, 4, "kept")]).unwrap();
+    for (seed, mode) in images(SEEDS) {
+        let (_, found) = open(&memory.crash(seed, mode).shared()).unwrap();
+        assert_eq!(read.entries.len(), 3, "the kernel still shows it");
+        assert_eq!(found.entries.len(), 4, "{mode:?} {seed}");
     }
 }

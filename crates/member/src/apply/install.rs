@@ -101,7 +101,7 @@ impl Apply {
     pub(super) fn step_install(&mut self, router: &dyn Router) {
         let busy =
             self.machine.store().is_committing() || self.defrag.is_copying() || self.compaction.is_scanning();
-        if busy {
+        if busy || !matches!(self.installing, Installing::Waiting(_)) {
             return;
         }
         let Installing::Waiting(snapshot) = std::mem::replace(&mut self.installing, Installing::No) else {

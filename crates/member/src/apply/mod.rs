@@ -80,6 +80,8 @@ pub struct Apply {
     held: Vec<Held>,
     monitor_at: Instant,
     downgrade_check_at: Instant,
+    /// The attributes are in the log: the member serves when the versions are known, or then.
+    ready_until: Option<Instant>,
     purge_at: Instant,
     stopping: bool,
     failed: bool,
@@ -96,6 +98,13 @@ struct Held {
 #[derive(Clone, Debug)]
 pub struct CommittedBatch {
     pub(crate) entries: Vec<raft::Entry>,
+}
+
+impl CommittedBatch {
+    /// What is to be applied, in log order.
+    pub fn entries(&self) -> &[raft::Entry] {
+        &self.entries
+    }
 }
 
 /// Who leads.
@@ -202,6 +211,7 @@ impl Apply {
             held: Vec::new(),
             monitor_at: now + MONITOR_EVERY,
             downgrade_check_at: now + parts.config.downgrade_check_time,
+            ready_until: None,
             // A member that is restarted often would never purge if the first time were later.
             purge_at: now,
             stopping: false,
@@ -245,6 +255,11 @@ impl Apply {
         self.step_file(now, router)
     }
 
+    /// The file that holds what was committed to it.
+    pub(crate) fn data_file(&mut self) -> &bbolt::Db {
+        self.machine.store().db()
+    }
+
     /// When `handle` must be called although nothing came in.
     pub fn next_wake(&self) -> Option<Instant> {
         if self.failed {
@@ -260,6 +275,7 @@ impl Apply {
             self.file.next_wake(),
             self.compaction.next_wake(),
             self.lessor.next_wake(),
+            self.ready_until,
             self.compactor.as_ref().and_then(Compactor::next_wake),
             (!self.config.downgrade_check_time.is_zero()).then_some(self.downgrade_check_at),
         ];
@@ -494,6 +510,7 @@ impl Apply {
             }
             self.look_at_storage_version(router);
         }
+        self.look_at_readiness(now);
         if self.downgrade_check_at <= now && !self.config.downgrade_check_time.is_zero() {
             self.downgrade_check_at = now + self.config.downgrade_check_time;
             self.end_downgrade(now, router);

@@ -9,7 +9,7 @@ use api::etcdserverpb::{AlarmRequest, AlarmType, InternalRaftRequest, RequestHea
 use api::membershippb::{
     Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest, DowngradeInfoSetRequest,
 };
-use api::version::Version;
+use api::version::{Line, Version};
 use bytes::Bytes;
 use prost::Message;
 use state::{Hold, OpKind};
@@ -24,6 +24,9 @@ use crate::router::Router;
 
 /// How long a member waits before it tries again to publish its attributes.
 const ATTRIBUTES_RETRY: Duration = Duration::from_millis(500);
+
+/// How long the first leader waits for the versions before it serves all the same.
+const READY_MAX: Duration = Duration::from_secs(1);
 
 /// Requests of the member itself that are on their way.
 pub(super) struct OwnRequests {
@@ -216,7 +219,7 @@ impl Apply {
         });
         match (own, result) {
             (Own::Attributes, Ok(_)) => {
-                self.shared.set_ready();
+                self.ready_until = Some(now + READY_MAX);
                 router.log(
                     LogLine::info("published local member to cluster through raft")
                         .with("local-member-id", format!("{:x}", self.shared.member_id))
@@ -264,6 +267,18 @@ impl Apply {
             (Own::NoSpace, _) => {
                 self.release_held(|hold| matches!(hold, Hold::NoSpaceRaised), now, router);
             }
+        }
+    }
+
+    /// Says that the member serves. The first leader of a cluster sets the versions of cluster and data
+    /// file first, as whoever asks for them would otherwise find none for a moment.
+    pub(super) fn look_at_readiness(&mut self, now: Instant) {
+        let Some(until) = self.ready_until else { return };
+        let versions_come =
+            self.is_leader() && self.config.line >= Line::V3_6 && self.storage_version.is_none();
+        if !versions_come || until <= now {
+            self.ready_until = None;
+            self.shared.set_ready();
         }
     }
 

@@ -66,6 +66,11 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// Holds the data file against the rules of its format, as far as it is committed: for tests.
+    pub fn check_file(&mut self) -> Vec<bbolt::Violation> {
+        self.apply.data_file().check()
+    }
+
     /// Sends the first messages: entries of the log that wait to be applied, the election of a lone
     /// voter. The driver's queues must exist.
     pub fn start(&mut self, now: Instant, router: &dyn Router) {
@@ -180,6 +185,7 @@ fn assemble(
             shared.clone(),
             config.request_timeout(),
             config.snapshot_catchup_entries,
+            config.has_peers,
         ),
         persist: Persist::new(disk.clone(), dirs, shared.clone(), log.wal),
         apply,

@@ -1,0 +1,470 @@
+//! What goes wrong, and how hard: each seed draws which kinds of faults its world knows.
+
+use std::time::Duration;
+
+use api::clock::Instant;
+use api::etcdserverpb as pb;
+use bytes::Bytes;
+use disk::mem::CrashMode;
+use member::frontend::Method;
+use member::{Config, Join, Router, ToDecide};
+use prost::Message;
+
+use crate::client::Op;
+use crate::world::{Event, World};
+
+/// A fault that lasts.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// Messages are lost, doubled and late.
+    Weather,
+    /// Places do not hear each other.
+    Partition,
+    /// A disk has no space left.
+    Full(usize),
+    /// A disk is slow, or stands still.
+    Slow(usize),
+}
+
+/// The kinds of things that happen in a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Kill,
+    Crash,
+    CrashWithinWrite,
+    CrashAll,
+    Stop,
+    Pause,
+    Weather,
+    Partition,
+    OneWay,
+    SlowDisk,
+    FullDisk,
+    SyncFails,
+    ClockJump,
+    Transfer,
+    AddLearner,
+    Promote,
+    Remove,
+}
+
+const KINDS: [Kind; 17] = [
+    Kind::Kill,
+    Kind::Crash,
+    Kind::CrashWithinWrite,
+    Kind::CrashAll,
+    Kind::Stop,
+    Kind::Pause,
+    Kind::Weather,
+    Kind::Partition,
+    Kind::OneWay,
+    Kind::SlowDisk,
+    Kind::FullDisk,
+    Kind::SyncFails,
+    Kind::ClockJump,
+    Kind::Transfer,
+    Kind::AddLearner,
+    Kind::Promote,
+    Kind::Remove,
+];
+
+/// What a seed has drawn.
+#[derive(Debug)]
+pub struct Faults {
+    kinds: Vec<Kind>,
+    mean: Duration,
+    /// Whether reads that refuse to wait always find their pages cold.
+    pub cold: bool,
+    snapshot_count: u64,
+    catch_up: u64,
+    batch: Duration,
+    /// Members whose disks have failed a sync, and so may break.
+    may_break: Vec<usize>,
+}
+
+impl Faults {
+    /// Draws for a world.
+    pub fn draw(rng: &mut fastrand::Rng) -> Faults {
+        let calm = rng.u8(0..12) == 0;
+        let kinds = KINDS.into_iter().filter(|_| !calm && rng.bool()).collect();
+        Faults {
+            kinds,
+            mean: Duration::from_millis(rng.u64(300..4000)),
+            cold: rng.u8(0..4) == 0,
+            snapshot_count: rng.u64(5..400),
+            catch_up: rng.u64(1..100),
+            batch: Duration::from_millis(rng.u64(1..200)),
+            may_break: Vec::new(),
+        }
+    }
+
+    /// Settings that make much happen in a short time.
+    pub fn configure(&self, config: &mut Config, rng: &mut fastrand::Rng) {
+        config.snapshot_count = self.snapshot_count;
+        config.snapshot_catchup_entries = self.catch_up;
+        config.backend_batch_interval = self.batch;
+        config.backend_batch_limit = rng.usize(1..200);
+        config.compaction_batch_limit = rng.usize(1..50);
+        config.compaction_sleep_interval = Duration::from_millis(rng.u64(1..20));
+        config.watch_progress_interval = Duration::from_millis(rng.u64(100..2000));
+    }
+
+    /// The time to the next fault.
+    pub fn pause(&self, rng: &mut fastrand::Rng) -> Duration {
+        self.mean.mul_f64(0.2 + 1.6 * rng.f64())
+    }
+
+    /// How a machine dies.
+    pub fn crash_mode(&self, rng: &mut fastrand::Rng) -> Option<CrashMode> {
+        rng.choice(CrashMode::ALL)
+    }
+
+    /// Whether the member of a place may end with an error.
+    pub fn may_break(&mut self, place: usize) -> bool {
+        let before = self.may_break.len();
+        self.may_break.retain(|other| *other != place);
+        self.may_break.len() < before
+    }
+
+    /// Whether the member of a place may refuse to start: no fault so far damages what was synced.
+    pub fn may_refuse(&self, _place: usize) -> bool {
+        false
+    }
+}
+
+/// The next thing that happens, and the appointment for the one after it.
+pub(crate) fn next(world: &mut World) {
+    let pause = world.faults.pause(&mut world.rng);
+    if world.calm {
+        return;
+    }
+    world.after(pause, Event::Fault);
+    let Some(kind) = world.rng.choice(world.faults.kinds.clone()) else {
+        return;
+    };
+    let up: Vec<usize> = (0..world.nodes.len())
+        .filter(|&place| world.nodes[place].is_up())
+        .collect();
+    let Some(place) = world.rng.choice(up.iter().copied()) else {
+        return;
+    };
+    match kind {
+        Kind::Kill => kill(world, place, None),
+        Kind::Crash => {
+            let mode = world.faults.crash_mode(&mut world.rng);
+            kill(world, place, mode);
+        }
+        Kind::CrashAll => {
+            tell(
+                world,
+                "machines that all died at once",
+                "all machines die".to_owned(),
+            );
+            for place in up {
+                let mode = world.faults.crash_mode(&mut world.rng);
+                kill(world, place, mode);
+            }
+        }
+        Kind::CrashWithinWrite => {
+            let node = &world.nodes[place];
+            node.disk.stop_at(node.disk.steps() + world.rng.u64(1..30));
+        }
+        Kind::Stop => {
+            tell(world, "stops asked for", format!("m{place} is asked to stop"));
+            to_decide(world, place, ToDecide::Stop);
+        }
+        Kind::Pause => pause_process(world, place),
+        Kind::Weather => weather(world),
+        Kind::Partition => partition(world, false),
+        Kind::OneWay => partition(world, true),
+        Kind::SlowDisk => slow_disk(world, place),
+        Kind::FullDisk => full_disk(world, place),
+        Kind::SyncFails => {
+            tell(
+                world,
+                "syncs that failed",
+                format!("the next sync of m{place} fails"),
+            );
+            world.faults.may_break(place);
+            world.faults.may_break.push(place);
+            let disk = &world.nodes[place].disk;
+            // EIO.
+            disk.fail_sync(disk.syncs() + 1, 5);
+        }
+        Kind::ClockJump => {
+            let jump = Duration::from_millis(world.rng.u64(10..5000));
+            tell(
+                world,
+                "clock jumps",
+                format!("the clock of m{place} jumps by {jump:?}"),
+            );
+            world.nodes[place].jumped += jump;
+        }
+        Kind::Transfer => transfer(world, place),
+        Kind::AddLearner => add_learner(world),
+        Kind::Promote => promote(world),
+        Kind::Remove => remove(world, place),
+    }
+}
+
+fn tell(world: &mut World, count: &'static str, what: String) {
+    world.trace.count(count);
+    world.trace.tell(world.now, what);
+}
+
+fn to_decide(world: &mut World, place: usize, message: ToDecide) {
+    if let Some(running) = &world.nodes[place].running {
+        running.queues.to_decide(message);
+    }
+}
+
+fn kill(world: &mut World, place: usize, mode: Option<CrashMode>) {
+    let (count, what) = match mode {
+        None => ("processes killed", format!("m{place} is killed")),
+        Some(mode) => (
+            "machines that died",
+            format!("the machine of m{place} dies: {mode:?}"),
+        ),
+    };
+    tell(world, count, what);
+    world.crash(place, mode);
+    let delay = Duration::from_millis(world.rng.u64(10..6000));
+    world.after(delay, Event::Start(place));
+}
+
+fn pause_process(world: &mut World, place: usize) {
+    let span = Duration::from_millis(world.rng.u64(50..6000));
+    tell(world, "pauses", format!("m{place} stands still for {span:?}"));
+    world.nodes[place].paused_until = world.now + span;
+}
+
+fn weather(world: &mut World) {
+    let rng = &mut world.rng;
+    let net = &mut world.net;
+    net.loss = rng.f64() * 0.3;
+    net.twice = rng.f64() * 0.2;
+    net.delay_max = Duration::from_millis(rng.u64(1..300));
+    net.straggle = rng.f64() * 0.1;
+    net.tear = rng.f64() * 0.6;
+    let what = format!("bad weather: {net:?}");
+    let span = Duration::from_millis(rng.u64(500..8000));
+    tell(world, "bad weather", what);
+    world.after(span, Event::End(Fault::Weather));
+}
+
+fn partition(world: &mut World, one_way: bool) {
+    let places = world.nodes.len();
+    let side: Vec<bool> = (0..places).map(|_| world.rng.bool()).collect();
+    for from in 0..places {
+        for to in 0..places {
+            if side[from] != side[to] && (!one_way || side[from]) {
+                world.net.cut.insert((from, to));
+            }
+        }
+    }
+    let count = if one_way {
+        "one-way partitions"
+    } else {
+        "partitions"
+    };
+    let what = format!("cut: {:?}", world.net.cut);
+    tell(world, count, what);
+    let span = Duration::from_millis(world.rng.u64(200..10_000));
+    world.after(span, Event::End(Fault::Partition));
+}
+
+fn slow_disk(world: &mut World, place: usize) {
+    let span = match world.rng.bool() {
+        true => Duration::from_millis(world.rng.u64(5..200)),
+        false => Duration::from_millis(world.rng.u64(500..5000)),
+    };
+    tell(world, "slow disks", format!("a sync of m{place} takes {span:?}"));
+    world.nodes[place].sync_time = span;
+    let lasts = Duration::from_millis(world.rng.u64(500..8000));
+    world.after(lasts, Event::End(Fault::Slow(place)));
+}
+
+fn full_disk(world: &mut World, place: usize) {
+    let disk = &world.nodes[place].disk;
+    let used = disk.used_bytes();
+    disk.set_space(Some(used + world.rng.u64(0..200_000)));
+    tell(
+        world,
+        "full disks",
+        format!("the disk of m{place} is nearly full"),
+    );
+    let lasts = Duration::from_millis(world.rng.u64(500..8000));
+    world.after(lasts, Event::End(Fault::Full(place)));
+}
+
+fn transfer(world: &mut World, place: usize) {
+    let voters: Vec<u64> = world.by_id.keys().copied().collect();
+    let Some(to) = world.rng.choice(voters) else {
+        return;
+    };
+    tell(
+        world,
+        "leadership transfers asked for",
+        format!("m{place} is asked that {to:x} lead"),
+    );
+    operate(
+        world,
+        place,
+        Method::MoveLeader,
+        pb::MoveLeaderRequest { target_id: to }.encode_to_vec(),
+    );
+}
+
+/// The members as the newest process knows them.
+fn members(world: &World) -> Option<(u64, Vec<member::Member>)> {
+    let running = world.nodes.iter().filter_map(|node| node.running.as_ref());
+    let newest = running.max_by_key(|running| running.member.views.peek().applied_index)?;
+    let shared = &newest.member.shared;
+    Some((shared.cluster_id, shared.facts().members.clone()))
+}
+
+fn add_learner(world: &mut World) {
+    let Some(place) = (0..world.nodes.len()).find(|&place| world.nodes[place].vacant) else {
+        return;
+    };
+    let url = world.nodes[place].config.advertise_peer_urls.clone();
+    let Some((_, members)) = members(world) else {
+        return;
+    };
+    // It may have been added before, by an answer that was lost.
+    if let Some(member) = members.iter().find(|member| member.peer_urls == url) {
+        let id = member.id;
+        return join(world, place, id);
+    }
+    let request = pb::MemberAddRequest {
+        peer_ur_ls: url,
+        is_learner: true,
+    };
+    let at = world.rng.usize(0..world.nodes.len());
+    tell(
+        world,
+        "additions asked for",
+        format!("m{place} is to become a learner"),
+    );
+    operate(world, at, Method::MemberAdd, request.encode_to_vec());
+}
+
+fn promote(world: &mut World) {
+    let Some((_, members)) = members(world) else {
+        return;
+    };
+    let Some(learner) = members.iter().find(|member| member.is_learner) else {
+        return;
+    };
+    let request = pb::MemberPromoteRequest { id: learner.id };
+    // Only the leader can: ask it.
+    let leader = (0..world.nodes.len()).find(|&place| {
+        let running = world.nodes[place].running.as_ref();
+        running.is_some_and(|running| running.member.shared.pulse.leader() == running.member.shared.member_id)
+    });
+    if let Some(leader) = leader {
+        tell(
+            world,
+            "promotions asked for",
+            format!("{:x} is to be promoted", request.id),
+        );
+        operate(world, leader, Method::MemberPromote, request.encode_to_vec());
+    }
+}
+
+fn remove(world: &mut World, at: usize) {
+    let Some((_, members)) = members(world) else {
+        return;
+    };
+    let voters = members.iter().filter(|member| !member.is_learner).count();
+    let candidates: Vec<u64> = members
+        .iter()
+        .filter(|member| member.is_learner || voters > 3)
+        .map(|member| member.id)
+        .collect();
+    let Some(id) = world.rng.choice(candidates) else {
+        return;
+    };
+    tell(world, "removals asked for", format!("{id:x} is to be removed"));
+    operate(
+        world,
+        at,
+        Method::MemberRemove,
+        pb::MemberRemoveRequest { id }.encode_to_vec(),
+    );
+}
+
+/// The operator is the client with the number 0, if it is free.
+fn operate(world: &mut World, place: usize, method: Method, request: Vec<u8>) {
+    world.ask_as_operator(place, Op::Members(method, request.into()));
+}
+
+/// The cluster has answered the operator.
+pub(crate) fn members_changed(world: &mut World, method: Method, answer: &Bytes) {
+    if method == Method::MemberAdd
+        && let Ok(response) = pb::MemberAddResponse::decode(answer.clone())
+        && let Some(member) = response.member
+    {
+        let place = world
+            .nodes
+            .iter()
+            .position(|node| node.vacant && node.config.advertise_peer_urls == member.peer_ur_ls);
+        if let Some(place) = place {
+            join(world, place, member.id);
+        }
+    }
+}
+
+fn join(world: &mut World, place: usize, id: u64) {
+    let Some((cluster_id, members)) = members(world) else {
+        return;
+    };
+    let mut members: Vec<state::Member> = members
+        .into_iter()
+        .map(|member| state::Member {
+            id: member.id,
+            name: member.name,
+            peer_urls: member.peer_urls,
+            client_urls: member.client_urls,
+            is_learner: member.is_learner,
+        })
+        .collect();
+    if !members.iter().any(|member| member.id == id) {
+        members.push(state::Member {
+            id,
+            peer_urls: world.nodes[place].config.advertise_peer_urls.clone(),
+            is_learner: true,
+            ..state::Member::default()
+        });
+    }
+    tell(world, "members that join", format!("m{place} joins as {id:x}"));
+    world.settle_in(place, Join { cluster_id, members });
+}
+
+/// A fault ends.
+pub(crate) fn end(world: &mut World, fault: Fault) {
+    match fault {
+        Fault::Weather => {
+            let cut = std::mem::take(&mut world.net.cut);
+            world.net = crate::net::Net {
+                cut,
+                ..crate::net::Net::default()
+            };
+        }
+        Fault::Partition => world.net.cut.clear(),
+        Fault::Full(place) => world.nodes[place].disk.set_space(None),
+        Fault::Slow(place) => world.nodes[place].sync_time = Duration::from_micros(500),
+    }
+}
+
+/// All faults end.
+pub(crate) fn end_all(world: &mut World) {
+    end(world, Fault::Weather);
+    end(world, Fault::Partition);
+    for place in 0..world.nodes.len() {
+        end(world, Fault::Full(place));
+        end(world, Fault::Slow(place));
+        world.nodes[place].paused_until = Instant::default();
+        world.nodes[place].disk.heal_reads();
+    }
+}

@@ -1,0 +1,137 @@
+//! What is true: the log that the cluster has committed, its meaning, and who has led. Each member's
+//! word is held against it as soon as it is given.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use mvcc::Wait;
+
+use crate::model::Model;
+
+/// See the module.
+#[derive(Default)]
+pub struct Truth {
+    entries: Vec<(u64, raft::EntryKind, Bytes)>,
+    /// The meaning of the entries.
+    pub model: Model,
+    leaders: BTreeMap<u64, u64>,
+    /// The newest revision that a client has seen in an answer that is linearizable: whoever asks
+    /// from now on must see at least this.
+    pub floor: i64,
+}
+
+impl Truth {
+    /// Entries that a member's raft says are committed (state machine safety: no index ever has two).
+    pub fn committed(&mut self, who: u64, entries: &[raft::Entry]) -> Result<(), String> {
+        for entry in entries {
+            let place = usize::try_from(entry.index).unwrap_or(usize::MAX);
+            let known = self.entries.len();
+            if place > known + 1 {
+                return Err(format!(
+                    "member {who:x} commits entry {place}, but nobody has committed {}",
+                    known + 1
+                ));
+            }
+            if place <= known {
+                let (term, kind, data) = &self.entries[place - 1];
+                if (*term, *kind, data) != (entry.term, entry.kind, &entry.data) {
+                    return Err(format!(
+                        "member {who:x} commits entry {place} of term {}, which was committed with term {term}",
+                        entry.term
+                    ));
+                }
+                continue;
+            }
+            self.entries.push((entry.term, entry.kind, entry.data.clone()));
+            self.model.apply(entry.kind, &entry.data);
+        }
+        Ok(())
+    }
+
+    /// A member leads in a term (election safety: no term has two leaders).
+    pub fn leads(&mut self, who: u64, term: u64) -> Result<bool, String> {
+        let known = self.leaders.insert(term, who);
+        match known {
+            Some(other) if other != who => Err(format!("{other:x} and {who:x} both lead in term {term}")),
+            Some(_) => Ok(false),
+            None => Ok(true),
+        }
+    }
+
+    /// How many terms had a leader.
+    pub fn elections(&self) -> usize {
+        self.leaders.len()
+    }
+
+    /// Entries committed so far.
+    pub fn entries(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether a member that has applied up to the view's index is at the right revision.
+    pub fn check_revision(&self, who: u64, view: &mvcc::View) -> Result<(), String> {
+        let place = usize::try_from(view.applied_index).unwrap_or(usize::MAX);
+        match self.model.revision_at.get(place) {
+            Some(&revision) if revision == view.revision => Ok(()),
+            Some(&revision) => Err(format!(
+                "member {who:x} is at revision {} after entry {place}, the log says {revision}",
+                view.revision
+            )),
+            None => Err(format!(
+                "member {who:x} has applied entry {place}, which nobody committed"
+            )),
+        }
+    }
+
+    /// Whether a member holds exactly the keys that the log says.
+    pub fn check_content(&self, who: u64, view: &mvcc::View) -> Result<(), String> {
+        let options = mvcc::RangeOptions {
+            key: &[0],
+            range_end: &[0],
+            ..mvcc::RangeOptions::default()
+        };
+        let found = view
+            .range(&options, Wait::Yes)
+            .map_err(|error| format!("member {who:x} cannot read its keys: {error}"))?;
+        let kvs: Result<Vec<api::mvccpb::KeyValue>, _> = found
+            .kvs
+            .iter()
+            .map(|kv| prost::Message::decode(kv.clone()))
+            .collect();
+        let kvs = kvs.map_err(|error| format!("member {who:x}: {error}"))?;
+        self.same_keys(&kvs, &[0], &[0], view.revision)
+            .map_err(|difference| format!("member {who:x} at revision {}: {difference}", view.revision))
+    }
+
+    /// Whether these are exactly the keys of a range as of a revision.
+    pub fn same_keys(
+        &self,
+        kvs: &[api::mvccpb::KeyValue],
+        key: &[u8],
+        end: &[u8],
+        revision: i64,
+    ) -> Result<(), String> {
+        let wanted = self.model.range(key, end, revision);
+        for (place, (key, version)) in wanted.iter().enumerate() {
+            let Some(kv) = kvs.get(place) else {
+                return Err(format!("{} is missing", text(key)));
+            };
+            let same = kv.key.as_ref() == *key
+                && version.value.as_deref() == Some(kv.value.as_ref())
+                && (kv.mod_revision, kv.create_revision, kv.version, kv.lease)
+                    == (version.revision, version.create, version.version, version.lease);
+            if !same {
+                return Err(format!("{kv:?} instead of {} {version:?}", text(key)));
+            }
+        }
+        match kvs.get(wanted.len()) {
+            Some(kv) => Err(format!("{kv:?} should not be there")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Bytes for people.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -2,7 +2,9 @@
 //! shapes must be the same, and so must the numbers that count what was done.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use conformance::{Home, Program, Question, Rig, Stop, eventually, http};
 
@@ -601,4 +603,45 @@ fn a_file_with_much_free_space_is_defragmented_at_the_start() {
     let expected = [true, false, false, false, true, true];
     assert_eq!(scenario("bootstrap-defrag-go", Program::Go("3.7")), expected);
     assert_eq!(scenario("bootstrap-defrag-ours", Program::Ours("3.7")), expected);
+}
+
+#[test]
+fn the_init_daemon_hears_when_clients_are_served() {
+    let Some(rig) = Rig::find("notify") else {
+        return;
+    };
+    for (program, args) in [
+        (rig.go("3.7", "etcd"), [].as_slice()),
+        (rig.mainstay.clone(), &["server"]),
+    ] {
+        let home = Home::new("notify");
+        let socket = home.dir.join("socket");
+        let daemon = UnixDatagram::bind(&socket).expect("a socket");
+        daemon
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .expect("a socket with a limit");
+        let (client, peer) = (home.endpoint(), home.peer());
+        let mut child = Watcher(
+            Command::new(&program)
+                .args(args)
+                .arg(format!("--data-dir={}", home.data().display()))
+                .args([
+                    format!("--listen-client-urls={client}"),
+                    format!("--advertise-client-urls={client}"),
+                    format!("--listen-peer-urls={peer}"),
+                    format!("--initial-advertise-peer-urls={peer}"),
+                    format!("--initial-cluster=default={peer}"),
+                    "--log-outputs=/dev/null".to_string(),
+                ])
+                .env("NOTIFY_SOCKET", &socket)
+                .spawn()
+                .expect("a server"),
+        );
+        let mut message = [0; 64];
+        let len = daemon.recv(&mut message).expect("a message");
+        assert_eq!(&message[..len], b"READY=1", "{program:?}");
+        // Whoever was told so finds a server.
+        home.ctl(&rig, &["put", "k", "v"]);
+        child.end();
+    }
 }

@@ -78,24 +78,65 @@ fn apply_one(
     if matches!(value, Yaml::Null) {
         return Ok(());
     }
-    let bad = |reason: &str| ConfigError::Invalid(format!("invalid value for {key}: {reason}"));
+    let mistyped = || ConfigError::Invalid(type_error(key, target, value));
+    let parse = |text: &str| match value::parse(target.kind, text) {
+        Ok(value) => Ok(value),
+        Err(error) => Err(match target.kind {
+            Kind::Bool | Kind::Uint | Kind::Uint32 | Kind::Int | Kind::Span => mistyped(),
+            Kind::Gates => ConfigError::Invalid(error),
+            // embed/config.go and its users check these by themselves.
+            Kind::OneOf(_) if key == "initial-cluster-state" => {
+                ConfigError::Invalid(format!("unexpected clusterState {}", quote(text)))
+            }
+            _ => ConfigError::Invalid(format!("invalid value for {key}: {}: {error}", quote(text))),
+        }),
+    };
     let value = match (target.kind, value) {
         // Go's decoder knows numbers only; people write what the flags take.
         (Kind::Span, Yaml::Integer(nanos)) => Value::Span(Span(*nanos)),
         (Kind::Bool, Yaml::Boolean(on)) => Value::Bool(*on),
-        (Kind::Bool, _) => return Err(bad("expected true or false")),
-        (_, Yaml::Array(items)) => {
+        (Kind::Bool, _) => return Err(mistyped()),
+        // etcd looks at this one on the command line alone.
+        (Kind::SomeOf(choices), _) => Value::Text(choices.first().copied().unwrap_or_default().to_string()),
+        (Kind::Set | Kind::List | Kind::Urls | Kind::Origins, Yaml::Array(items)) => {
             let texts: Option<Vec<String>> = items.iter().map(scalar).collect();
-            let joined = texts.ok_or_else(|| bad("expected a list of texts"))?.join(",");
-            value::parse(target.kind, &joined).map_err(|error| bad(&error))?
+            parse(&texts.ok_or_else(mistyped)?.join(","))?
         }
-        (kind, scalar_value) => {
-            let text = scalar(scalar_value).ok_or_else(|| bad("expected a single value"))?;
-            value::parse(kind, &text).map_err(|error| bad(&format!("{}: {error}", quote(&text))))?
-        }
+        (_, single) => parse(&scalar(single).ok_or_else(mistyped)?)?,
     };
     target.give(value, given, notices);
     Ok(())
+}
+
+/// The words of Go's decoder for a value of the wrong type (encoding/json, UnmarshalTypeError).
+fn type_error(key: &str, target: Target, value: &Yaml) -> String {
+    let found = match value {
+        Yaml::String(_) => "string".to_string(),
+        Yaml::Boolean(_) => "bool".to_string(),
+        Yaml::Array(_) => "array".to_string(),
+        Yaml::Hash(_) => "object".to_string(),
+        Yaml::Integer(number) if matches!(target.kind, Kind::Uint | Kind::Uint32 | Kind::Int) => {
+            format!("number {number}")
+        }
+        Yaml::Real(number) if matches!(target.kind, Kind::Uint | Kind::Uint32 | Kind::Int) => {
+            format!("number {number}")
+        }
+        _ => "number".to_string(),
+    };
+    let wanted = match (target.kind, target.name) {
+        (_, "snapshot-count" | "snapshot-catchup-entries") => "uint64",
+        (_, "quota-backend-bytes") => "int64",
+        (Kind::Bool, _) => "bool",
+        (Kind::Uint, _) => "uint",
+        (Kind::Uint32, _) => "uint32",
+        (Kind::Int, _) => "int",
+        (Kind::Span, _) => "time.Duration",
+        (Kind::List | Kind::Set, "log-outputs" | "cipher-suites" | "discovery-endpoints") => "[]string",
+        _ => "string",
+    };
+    format!(
+        "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {found} into Go struct field configYAML.Config.{key} of type {wanted}"
+    )
 }
 
 fn scalar(value: &Yaml) -> Option<String> {
@@ -152,6 +193,51 @@ mod tests {
         );
         assert_eq!(given.get("logger"), None);
         assert_eq!(notices.len(), 1);
+    }
+
+    /// Texts of etcd 3.7.1.
+    #[test]
+    fn values_of_the_wrong_type_are_refused_in_the_words_of_go() {
+        for (text, error) in [
+            (
+                "snapshot-count: abc",
+                "cannot unmarshal string into Go struct field configYAML.Config.snapshot-count of type uint64",
+            ),
+            (
+                "pre-vote: \"false\"",
+                "cannot unmarshal string into Go struct field configYAML.Config.pre-vote of type bool",
+            ),
+            (
+                "max-snapshots: -1",
+                "cannot unmarshal number -1 into Go struct field configYAML.Config.max-snapshots of type uint",
+            ),
+            (
+                "max-learners: 1.5",
+                "cannot unmarshal number 1.5 into Go struct field configYAML.Config.max-learners of type int",
+            ),
+            (
+                "name: [a]",
+                "cannot unmarshal array into Go struct field configYAML.Config.name of type string",
+            ),
+        ] {
+            let error = format!("error unmarshaling JSON: while decoding JSON: json: {error}");
+            assert_eq!(read(text).err(), Some(ConfigError::Invalid(error)), "{text}");
+        }
+        for (text, error) in [
+            ("feature-gates: Foo=true", "unrecognized feature gate: Foo"),
+            ("initial-cluster-state: zz", "unexpected clusterState \"zz\""),
+        ] {
+            assert_eq!(
+                read(text).err(),
+                Some(ConfigError::Invalid(error.to_string())),
+                "{text}"
+            );
+        }
+        let (given, _) = read("v2-deprecation: not-yet").unwrap();
+        assert_eq!(
+            given.get("v2-deprecation"),
+            Some(&Value::Text("write-only".into()))
+        );
     }
 
     #[test]

@@ -683,3 +683,64 @@ fn the_gateway_holds_to_the_number_of_streams() {
     assert_eq!(next.join().unwrap().0, 200);
     running.server.stop(PATIENCE).unwrap();
 }
+
+#[test]
+fn a_watch_goes_over_a_websocket() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path(), &[]);
+    let mut socket = TcpStream::connect(&running.client).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+        .write_all(
+            b"GET /v3/watch HTTP/1.1\r\nhost: x\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\n\
+            sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )
+        .unwrap();
+    let mut seen = Vec::new();
+    let mut wait_for = |socket: &mut TcpStream, wanted: &str| {
+        while !String::from_utf8_lossy(&seen).contains(wanted) {
+            let mut buffer = [0; 1000];
+            let count = socket.read(&mut buffer).unwrap();
+            assert_ne!(count, 0, "{}", String::from_utf8_lossy(&seen));
+            seen.extend_from_slice(&buffer[..count]);
+        }
+    };
+    wait_for(&mut socket, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    // A mask of zeros leaves what it masks as it is.
+    let watch = |key: &str| {
+        let text = format!("{{\"create_request\":{{\"key\":\"{key}\"}}}}");
+        [
+            &[0x81, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0][..],
+            text.as_bytes(),
+        ]
+        .concat()
+    };
+    socket.write_all(&watch("Zm9v")).unwrap();
+    wait_for(&mut socket, "\"created\":true}}");
+    socket.write_all(&watch("YmFy")).unwrap();
+    wait_for(&mut socket, "\"watch_id\":\"1\",\"created\":true}}");
+    post(&running.client, "/v3/kv/put", r#"{"key":"YmFy","value":"bmV3"}"#);
+    wait_for(&mut socket, "\"value\":\"bmV3\"");
+    // A ping is answered, and so is the end.
+    socket.write_all(&[0x89, 0x82, 0, 0, 0, 0, b'h', b'i']).unwrap();
+    wait_for(&mut socket, "\u{2}hi");
+    socket.write_all(&[0x88, 0x80, 0, 0, 0, 0]).unwrap();
+    let mut rest = Vec::new();
+    socket.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, [0x88, 0]);
+    let plain =
+        "GET /v3/watch HTTP/1.1\r\nhost: x\r\nconnection: upgrade, close\r\nupgrade: websocket\r\n\r\n";
+    assert_eq!(http(&running.client, plain).0, 400);
+    running.server.stop(PATIENCE).unwrap();
+}
+
+#[test]
+fn without_the_gateway_there_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path(), &["--enable-grpc-gateway=false"]);
+    let none = (404, "404 page not found\n".to_string());
+    assert_eq!(post(&running.client, "/v3/kv/range", r#"{"key":"YQ=="}"#), none);
+    assert_eq!(get(&running.client, "/v3"), none);
+    assert_eq!(get(&running.client, "/health").0, 200);
+    running.server.stop(PATIENCE).unwrap();
+}

@@ -18,6 +18,8 @@ pub enum Inbound {
     Http1(Incoming),
     /// On a stream of an HTTP/2 connection, whose task reads on what a handler leaves.
     Http2(Rc<RefCell<h2::RecvStream>>),
+    /// In messages of a WebSocket.
+    Fed(super::websocket::Feed),
     /// None, or one that has been read.
     Empty,
 }
@@ -27,6 +29,7 @@ impl Inbound {
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
         match self {
             Inbound::Empty => Poll::Ready(None),
+            Inbound::Fed(feed) => feed.poll_next(cx).map(|bytes| bytes.map(Ok)),
             Inbound::Http1(incoming) => loop {
                 let frame = match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
                     None => return Poll::Ready(None),

@@ -2,6 +2,7 @@
 //! peer port answers. One task a connection of HTTP/1.1, one a request of HTTP/2.
 
 mod body;
+mod frames;
 mod gateway;
 mod h2;
 mod health;
@@ -11,6 +12,7 @@ mod paths;
 mod routes;
 mod transcode;
 mod vars;
+mod websocket;
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -44,7 +46,7 @@ pub enum Offer {
 /// Serves one connection to its end.
 pub async fn serve<S>(front: Rc<Front>, socket: S, offer: Offer)
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let handler = {
         let front = front.clone();
@@ -54,6 +56,7 @@ where
         })
     };
     let connection = http1::Builder::new().serve_connection(HyperIo::new(socket), handler);
+    let connection = connection.with_upgrades();
     let mut connection = std::pin::pin!(connection);
     // Errors end the connection: the client has gone, or does not speak HTTP.
     tokio::select! {
@@ -166,6 +169,9 @@ async fn route(front: Rc<Front>, mut request: Request<Inbound>) -> Response<Body
         .or_else(|| path.strip_prefix("/v3beta/"));
     if let (Some(path), true) = (gateway, front.common.config.enable_grpc_gateway) {
         let path = path.to_string();
+        if websocket::is_upgrade(&request) {
+            return websocket::respond(front, path, request);
+        }
         return gateway::respond(front, &path, request).await;
     }
     match path {

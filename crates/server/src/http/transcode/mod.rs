@@ -17,7 +17,7 @@ use http::StatusCode;
 use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor};
 
 use self::scan::Scanner;
-pub use self::write::Escapes;
+pub use self::write::{Escapes, base64};
 use crate::services::Route;
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {

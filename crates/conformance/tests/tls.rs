@@ -452,7 +452,7 @@ fn sockets_in_the_file_system_are_encrypted_too() {
         for client in [GO, OURS] {
             let get = |endpoint: String, flags: &[String]| {
                 let flags = [&[format!("--endpoints={endpoint}")], flags].concat();
-                ctl(&rig, client, &[], &flags, &["get", "a", "--command-timeout=5s"])
+                ctl(&rig, client, &[], &flags, &["get", "a"])
             };
             let (done, text) = get(
                 format!("unixs://{}", secure.display()),

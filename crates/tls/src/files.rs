@@ -14,6 +14,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error as RustlsError, InconsistentKeys};
 
 use crate::error::Error;
+use crate::plain_chain;
 
 /// Largest PEM file that is read: bundles of all authorities of the world have a quarter of this.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -62,6 +63,14 @@ pub(crate) fn certified_key(
     let chain = chain(&cert_pem)?;
     let key = key(&key_pem)?;
     let content = |text: &str| Error::Content(text.to_string());
+    if let Some(public_key) = chain.first().and_then(plain_chain::public_key) {
+        let loaded = provider.key_provider.load_private_key(key);
+        let key = loaded.map_err(|_| content("tls: failed to parse private key"))?;
+        if key.public_key() != Some(public_key) {
+            return Err(content("tls: private key does not match public key"));
+        }
+        return Ok(Arc::new(CertifiedKey::new(chain, key)));
+    }
     match CertifiedKey::from_der(chain, key, provider) {
         Ok(certified) => Ok(Arc::new(certified)),
         Err(RustlsError::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {

@@ -10,6 +10,7 @@ mod error;
 mod files;
 mod info;
 mod p521;
+mod plain_chain;
 mod provider;
 mod self_signed;
 mod server;

@@ -1,6 +1,6 @@
 //! Whom to trust, as Go decides it: a certificate is good if it comes from one of the authorities,
 //! or is one of them itself. rustls refuses the second where the certificate is an authority's,
-//! as self-signed ones usually are.
+//! as self-signed ones usually are, and some shapes of the first.
 
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use rustls::{
 use crate::certificate::{Use, is_good_for};
 use crate::error::Error;
 use crate::files;
+use crate::plain_chain;
 use crate::provider;
 
 /// The authorities of one side.
@@ -50,8 +51,10 @@ impl Trust {
         })
     }
 
+    /// Whether a certificate that rustls refuses is one that Go takes.
     fn has(&self, cert: &CertificateDer<'_>, wanted: Use, now: UnixTime) -> bool {
-        self.all.iter().any(|known| known == cert) && is_good_for(cert, wanted, now)
+        let known = self.all.iter().any(|known| known == cert);
+        known && is_good_for(cert, wanted, now) || plain_chain::is_issued(cert, &self.all, wanted, now)
     }
 }
 
@@ -114,7 +117,8 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, RustlsError> {
-        verify_tls12_signature(message, cert, signed, &provider::algorithms())
+        plain_chain::verify_tls12(message, cert, signed)
+            .unwrap_or_else(|| verify_tls12_signature(message, cert, signed, &provider::algorithms()))
     }
 
     fn verify_tls13_signature(
@@ -123,7 +127,8 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, RustlsError> {
-        verify_tls13_signature(message, cert, signed, &provider::algorithms())
+        plain_chain::verify_tls13(message, cert, signed)
+            .unwrap_or_else(|| verify_tls13_signature(message, cert, signed, &provider::algorithms()))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -10,7 +10,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     date_time_ymd,
 };
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 use tls::{ClientSide, Info, ServerSide, Version, rustls, words};
 
@@ -40,11 +41,17 @@ impl Folder {
         own.extended_key_usages.clear();
         own.not_after = date_time_ymd(2000, 1, 1);
         folder.self_signed("self-expired", own);
-        for (name, golden) in [("etcd.crt", "cert"), ("etcd.key", "key")] {
-            let path = format!(
-                "{}/tests/golden/etcd-auto-tls-{golden}.pem",
-                env!("CARGO_MANIFEST_DIR")
-            );
+        for (name, golden) in [
+            ("etcd.crt", "etcd-auto-tls-cert.pem"),
+            ("etcd.key", "etcd-auto-tls-key.pem"),
+            ("openssl-ca.crt", "openssl-ca.crt"),
+            ("v1.crt", "openssl-v1.crt"),
+            ("v1.key", "openssl-v1.key"),
+            ("other.key", "openssl-other.key"),
+            ("ca-leaf.crt", "openssl-ca-leaf.crt"),
+            ("ca-leaf.key", "openssl-ca-leaf.key"),
+        ] {
+            let path = format!("{}/tests/golden/{golden}", env!("CARGO_MANIFEST_DIR"));
             folder.write(name, &fs::read_to_string(path).unwrap());
         }
         folder
@@ -257,6 +264,37 @@ fn who_is_let_in() {
             "localhost",
             format!("server: {UNKNOWN}"),
         ),
+        // What openssl makes when it is told nothing else.
+        (
+            ("ca-leaf", "openssl-ca.crt"),
+            ("ca-leaf", "openssl-ca.crt"),
+            "localhost",
+            String::new(),
+        ),
+        (
+            ("ca-leaf", ""),
+            ("", "openssl-ca.crt"),
+            "elsewhere",
+            format!("client: {not_valid_for}"),
+        ),
+        (
+            ("ca-leaf", ""),
+            ("", "ca.crt"),
+            "localhost",
+            format!("client: {UNKNOWN}"),
+        ),
+        (
+            ("server", "openssl-ca.crt"),
+            ("ca-leaf", "other-ca.crt"),
+            "localhost",
+            format!("client: {UNKNOWN}"),
+        ),
+        (
+            ("server", "ca.crt"),
+            ("ca-leaf", "ca.crt"),
+            "localhost",
+            format!("server: {UNKNOWN}"),
+        ),
         // What etcd made for itself.
         (("etcd", ""), ("", "etcd.crt"), "127.0.0.1", String::new()),
         (
@@ -277,6 +315,43 @@ fn who_is_let_in() {
             _ => panic!("{server:?} {client:?} {name}: {told:?} instead of {expect:?}"),
         }
     }
+}
+
+/// A client's certificate of X.509 version 1, in both versions of TLS: their signatures differ.
+#[test]
+fn certificates_of_version_1_are_taken() {
+    let folder = Folder::new();
+    let unknown = "server: tls: failed to verify certificate: x509: certificate signed by unknown authority";
+    for version in [Version::Tls12, Version::Tls13] {
+        let client = Info {
+            max_version: Some(version),
+            ..folder.info("v1", "ca.crt")
+        };
+        let tell = |ca: &str| outcome(&folder.info("server", ca), &client, "localhost").map(drop);
+        assert_eq!(tell("openssl-ca.crt"), Ok(()), "{version:?}");
+        assert_eq!(tell("ca.crt"), Err(unknown.into()), "{version:?}");
+        // Somebody else's key, shown by a client that does not mind.
+        let mut config = (*ClientSide::new(&client, &[]).unwrap().config().unwrap()).clone();
+        let cert = CertificateDer::from_pem_file(folder.path("v1.crt")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(folder.path("other.key")).unwrap();
+        let key = config
+            .crypto_provider()
+            .key_provider
+            .load_private_key(key)
+            .unwrap();
+        let pair = rustls::sign::CertifiedKey::new(vec![cert], key);
+        config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(pair));
+        let server = ServerSide::new(&folder.info("server", "openssl-ca.crt"), &[]).unwrap();
+        let told = shake(server.config().unwrap(), Arc::new(config), "localhost");
+        assert!(told.is_err(), "{version:?}: {told:?}");
+    }
+    fs::copy(folder.path("other.key"), folder.path("v1.key")).unwrap();
+    assert_eq!(
+        ClientSide::new(&folder.info("v1", ""), &[])
+            .unwrap_err()
+            .to_string(),
+        "tls: private key does not match public key"
+    );
 }
 
 #[test]

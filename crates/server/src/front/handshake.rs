@@ -14,6 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::Front;
 use super::socket::{Plain, Socket};
+use super::thread::FIRST_WORDS_MAX;
 use crate::config::quote;
 use crate::guard::Guard;
 use crate::log::Log;
@@ -32,8 +33,12 @@ pub async fn admit(front: &Rc<Front>, mut plain: Plain, guard: Option<&Guard>) -
     let Some(guard) = guard else {
         return Some(Socket::Plain(plain));
     };
-    if guard.plain_too && !speaks_tls(&mut plain).await {
-        return Some(Socket::Plain(plain));
+    if guard.plain_too {
+        match tokio::time::timeout(FIRST_WORDS_MAX, speaks_tls(&mut plain)).await {
+            Ok(true) => {}
+            Ok(false) => return Some(Socket::Plain(plain)),
+            Err(_) => return None,
+        }
     }
     let log = &front.common.log;
     let ends = plain.ends();

@@ -24,7 +24,7 @@ use crate::http::Offer;
 use crate::listen::{Acceptor, Door, Incoming, Listener};
 
 /// How long a client may take to say what it speaks: grpc-go's connection timeout.
-const FIRST_WORDS_MAX: Duration = Duration::from_secs(120);
+pub const FIRST_WORDS_MAX: Duration = Duration::from_secs(120);
 /// Pause after a failure to accept, for example for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

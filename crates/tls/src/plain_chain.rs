@@ -241,4 +241,70 @@ mod tests {
         assert!(!good(&old, &leaf, 2030), "signed by another");
         assert!(!good(&stranger, &ca, 2030));
     }
+
+    /// One thing is wrong with each but the first.
+    #[test]
+    fn neither_authority_nor_certificate_may_have_a_fault() {
+        use rcgen::{
+            BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType,
+            ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, NameConstraints, date_time_ymd,
+        };
+        type Change = fn(&mut CertificateParams);
+        let keys = [KeyPair::generate().unwrap(), KeyPair::generate().unwrap()];
+        let params = |name: &str, change: Change| {
+            let mut params = CertificateParams::default();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.distinguished_name.push(DnType::CommonName, name);
+            change(&mut params);
+            params
+        };
+        let check = |what: &str, authority: Change, cert: Change, expect: bool| {
+            let shown = CertifiedIssuer::self_signed(params("ca", authority), &keys[0]).unwrap();
+            // Who signs has the authority's key, and its name unless that is what is wrong.
+            let signer = CertifiedIssuer::self_signed(params("ca", |_| {}), &keys[0]).unwrap();
+            let cert = params("cert", cert).signed_by(&keys[1], &signer).unwrap();
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(60 * 31_557_600));
+            let told = is_issued(cert.der(), &[shown.der().clone()], Use::Client, now);
+            assert_eq!(told, expect, "{what}");
+        };
+        let expired: Change = |params| params.not_after = date_time_ymd(2000, 1, 1);
+        let early: Change = |params| params.not_before = date_time_ymd(2040, 1, 1);
+        let servers: Change = |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        check("nothing", |_| {}, |_| {}, true);
+        check("the authority is over", expired, |_| {}, false);
+        check("the authority is not yet", early, |_| {}, false);
+        check("the authority is for servers", servers, |_| {}, false);
+        check(
+            "the authority is none",
+            |params| params.is_ca = IsCa::ExplicitNoCa,
+            |_| {},
+            false,
+        );
+        let signs_nothing: Change = |params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        check("the authority may not sign", signs_nothing, |_| {}, false);
+        let limited: Change = |params| {
+            params.name_constraints = Some(NameConstraints {
+                permitted_subtrees: vec![rcgen::GeneralSubtree::DnsName("x".into())],
+                excluded_subtrees: Vec::new(),
+            });
+        };
+        check("the authority is limited", limited, |_| {}, false);
+        let renamed: Change = |params| params.distinguished_name.push(DnType::CommonName, "other");
+        check("the authority has another name", renamed, |_| {}, false);
+        check("it is over", |_| {}, expired, false);
+        check("it is not yet", |_| {}, early, false);
+        check("it is for servers", |_| {}, servers, false);
+        check(
+            "it has no such shape",
+            |_| {},
+            |params| params.is_ca = IsCa::ExplicitNoCa,
+            false,
+        );
+        let strange: Change = |params| {
+            let mut extension = CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
+            extension.set_criticality(true);
+            params.custom_extensions.push(extension);
+        };
+        check("it says what nobody understands", |_| {}, strange, false);
+    }
 }

@@ -68,6 +68,9 @@ fn a_member_starts_writes_stops_and_starts_again() {
 fn check_life(disk: &Arc<dyn Disk>, config: &Config) {
     let mut driver = Driver::open(disk, config, 1).expect("a new member");
     assert!(driver.until_ready());
+    // Whoever asks at once finds the versions.
+    let facts = driver.member.shared.facts();
+    assert!(facts.cluster_version.is_some() && facts.storage_version.is_some());
     assert_eq!(revision(driver.call(put("a", "1"))), 2);
     assert_eq!(revision(driver.call(put("b", "2"))), 3);
     driver.advance(Duration::from_secs(5));

@@ -247,6 +247,8 @@ impl Apply {
         }
         self.publish(router);
         self.run_timers(now, router);
+        // What they change is seen before anybody is told that the member is ready.
+        self.publish(router);
         if matches!(self.installing, Installing::No) {
             self.step_compaction(now, router);
         } else {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,6 +12,8 @@ import (
 
 	// The descriptors of every service that is called by name.
 	_ "go.etcd.io/etcd/api/v3/etcdserverpb"
+	_ "go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
+	_ "go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -31,6 +32,7 @@ type question struct {
 	Method  string   `json:"method"`  // "etcdserverpb.KV/Range", "POST /v3/kv/range", "GET /version"
 	Request []string `json:"request"` // messages in prototext, or one HTTP body
 	Answers int      `json:"answers"` // of a stream: how many are awaited
+	WaitMS  int      `json:"wait_ms"` // how long at most; 0: answerWait
 }
 
 // An answer is all that came back.
@@ -41,6 +43,13 @@ type answer struct {
 }
 
 const answerWait = 10 * time.Second
+
+func (q question) wait() time.Duration {
+	if q.WaitMS == 0 {
+		return answerWait
+	}
+	return time.Duration(q.WaitMS) * time.Millisecond
+}
 
 // call reads questions as lines of JSON from its input, asks them one after another, and prints
 // an answer a line.
@@ -81,7 +90,7 @@ func call(args []string) error {
 }
 
 func askRPC(conn *grpc.ClientConn, q question) (answer, error) {
-	ctx, cancel := within(answerWait)
+	ctx, cancel := within(q.wait())
 	defer cancel()
 	service, name, _ := strings.Cut(q.Method, "/")
 	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service + "." + name))
@@ -146,7 +155,7 @@ func ended(a answer, err error) answer {
 
 // askHTTP keeps as many lines of the body as were asked for, or all of it.
 func askHTTP(method, url string, q question) (answer, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), answerWait)
+	ctx, cancel := within(q.wait())
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(strings.Join(q.Request, "\n")))
 	if err != nil {

@@ -22,11 +22,13 @@ var commands = map[string]func(args []string) error{
 	"bench":  bench,
 	"check":  check,
 	"call":   call,
+	"edges":  edges,
+	"crowd":  crowd,
 }
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: tool load|verify|state|bench|check|call [flags]")
+		fmt.Fprintln(os.Stderr, "usage: tool load|verify|state|bench|check|call|edges|crowd [flags]")
 		os.Exit(2)
 	}
 	if err := commands[os.Args[1]](os.Args[2:]); err != nil {

@@ -2,6 +2,8 @@
 //! stops them as operators and accidents do, and asks the interop tool what clients see.
 //! Never looks into a server.
 
+pub mod differences;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -71,7 +73,7 @@ impl Rig {
             .iter()
             .map(|q| {
                 let line =
-                    serde_json::json!({"method": q.method, "request": q.request, "answers": q.answers});
+                    serde_json::json!({"method": q.method, "request": q.request, "answers": q.answers, "wait_ms": q.wait_ms});
                 format!("{line}\n")
             })
             .collect();
@@ -132,6 +134,8 @@ pub struct Question {
     pub request: Vec<String>,
     /// How many answers of a stream are awaited; 0: all.
     pub answers: usize,
+    /// How many milliseconds they may take; 0: as the tool likes.
+    pub wait_ms: u64,
 }
 
 impl Question {
@@ -141,6 +145,7 @@ impl Question {
             method: method.into(),
             request: vec![request.into()],
             answers: 0,
+            wait_ms: 0,
         }
     }
 }

@@ -480,6 +480,7 @@ fn calls_of_leases() {
             method: "etcdserverpb.Lease/LeaseKeepAlive".into(),
             answers: requests.len(),
             request: requests.into_iter().map(String::from).collect(),
+            wait_ms: 0,
         });
     }
     let chance = [CHANCE, &["TTL"][..]].concat();
@@ -583,6 +584,7 @@ fn calls_of_watches() {
             method: "etcdserverpb.Watch/Watch".into(),
             request: requests.iter().map(ToString::to_string).collect(),
             answers: *answers,
+            wait_ms: 0,
         });
     }
     agree("calls-watches", &asked, CHANCE);

@@ -163,6 +163,7 @@ fn leases(rig: &Rig, home: &Home, program: Program) -> Vec<Value> {
         &home.endpoint(),
         &[Question {
             answers: 2,
+            wait_ms: 0,
             ..Question::new(
                 "etcdserverpb.Watch/Watch",
                 "create_request: { key: '\\000' range_end: '\\000' start_revision: 6 }",

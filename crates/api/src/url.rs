@@ -97,6 +97,17 @@ fn parse(text: &str) -> Result<Url, String> {
     let text = text.trim();
     let unknown_scheme = || format!("URL scheme must be http, https, unix, or unixs: {text}");
     let (scheme, rest) = text.split_once(':').ok_or_else(unknown_scheme)?;
+    // Go's net/url takes what cannot be a scheme for the first segment of a path.
+    let in_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let can_be_scheme =
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.chars().all(in_scheme);
+    if !can_be_scheme && !scheme.contains('/') {
+        let reason = match scheme {
+            "" => "missing protocol scheme",
+            _ => "first path segment in URL cannot contain colon",
+        };
+        return Err(format!("parse {text:?}: {reason}"));
+    }
     let scheme = match scheme.to_ascii_lowercase().as_str() {
         "http" => Scheme::Http,
         "https" => Scheme::Https,
@@ -202,6 +213,11 @@ mod tests {
                 "http://a",
                 "URL address does not have the form \"host:port\": http://a",
             ),
+            (
+                "127.0.0.1:2379",
+                "parse \"127.0.0.1:2379\": first path segment in URL cannot contain colon",
+            ),
+            (":2379", "parse \":2379\": missing protocol scheme"),
             ("http://a:1/", "URL must not contain a path: http://a:1/"),
         ] {
             assert_eq!(parse_list(text), Err(error.to_string()));

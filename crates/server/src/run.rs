@@ -107,7 +107,8 @@ fn serve(config: Config, log: &Log) -> ExitCode {
     let server = match Server::start(config, log.clone(), RealDisk::shared()) {
         Ok(server) => server,
         Err(error) => {
-            log.fatal("failed to start etcd server").error(&error).emit();
+            // etcd's word for all that can go wrong here: etcdmain/etcd.go.
+            log.fatal("discovery failed").error(&error).emit();
             return ExitCode::FAILURE;
         }
     };

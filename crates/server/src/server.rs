@@ -321,12 +321,9 @@ fn size(number: u64) -> usize {
 fn initial_cluster(text: &str) -> Result<Vec<InitialMember>, StartError> {
     let mut members: Vec<InitialMember> = Vec::new();
     for item in text.split(',').filter(|item| !item.is_empty()) {
-        let (name, url) = item
-            .split_once('=')
-            .filter(|(name, url)| !name.is_empty() && !url.is_empty())
-            .ok_or_else(|| {
-                StartError::Settings(format!("--initial-cluster: empty URL given for {item:?}"))
-            })?;
+        let (name, url) = item.split_once('=').unwrap_or((item, ""));
+        api::url::parse_list(url)
+            .map_err(|error| StartError::Settings(format!("error setting up initial cluster: {error}")))?;
         match members.iter_mut().find(|member| member.name == name) {
             Some(member) => member.peer_urls.push(url.to_string()),
             None => members.push(InitialMember {

@@ -122,13 +122,11 @@ pub fn resolve(
 ) -> Result<Config, ConfigError> {
     let settings = Settings(given);
     let mut config = assemble(&settings)?;
-    if !from_file && given.get("listen-client-urls").is_some() && given.get("advertise-client-urls").is_none()
-    {
-        config.advertise_client_urls.clear();
-    }
     check_urls(&config, notices)?;
     check_times(&config)?;
-    if config.advertise_client_urls.is_empty() {
+    // An empty list that is given is a list: nothing is advertised.
+    if !from_file && given.get("listen-client-urls").is_some() && given.get("advertise-client-urls").is_none()
+    {
         return Err(invalid(
             "--advertise-client-urls is required when --listen-client-urls is set explicitly",
         ));

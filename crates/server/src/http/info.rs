@@ -43,7 +43,11 @@ pub fn peer(front: &Rc<Front>, request: &Request<Inbound>) -> Response<Body> {
         "/members" => only_get(request, || members(front)),
         "/raft/probing" => {
             let now = crate::log::timestamp(SystemTime::now());
-            json_response(StatusCode::OK, json!({ "OK": true, "Now": now }).to_string())
+            let mut response = json_response(StatusCode::OK, json!({ "OK": true, "Now": now }).to_string());
+            // etcd names no type and leaves it to Go to guess: xiang90/probing.
+            let guessed = HeaderValue::from_static("text/plain; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, guessed);
+            response
         }
         path if path.starts_with("/raft") => plain(
             StatusCode::NOT_IMPLEMENTED,

@@ -72,7 +72,7 @@ fn parse(args: &[String]) -> Result<Options, String> {
     Ok(options)
 }
 
-/// One line of a list: `SUITE TEST [skip|long|clock: REASON]`.
+/// One line of a list: `SUITE TEST [skip|long|race|clock: REASON]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Test {
     suite: String,
@@ -86,7 +86,9 @@ enum Kind {
     Usual,
     /// Is left out of the quick form.
     Long,
-    /// Measures time, so it is left out of the quick form and, where it fails, runs again alone.
+    /// Runs always and, where it fails, again alone: it is a race that a busy machine can lose.
+    Race,
+    /// Measures time: left out of the quick form, and a race.
     Clock,
     /// Does not run; why.
     Skip(String),
@@ -97,12 +99,13 @@ fn read_list(text: &str) -> Result<Vec<Test>, String> {
         .map(|line| line.split('#').next().unwrap_or_default().trim())
         .filter(|line| !line.is_empty())
         .map(|line| {
-            let wrong = || format!("not `SUITE TEST [skip|long|clock: REASON]`: {line}");
+            let wrong = || format!("not `SUITE TEST [skip|long|race|clock: REASON]`: {line}");
             let (suite, rest) = line.split_once(' ').ok_or_else(wrong)?;
             let (name, note) = rest.trim().split_once(' ').unwrap_or((rest.trim(), ""));
             let kind = match note.trim().split_once(": ") {
                 None if note.trim().is_empty() => Kind::Usual,
                 Some(("long", _)) => Kind::Long,
+                Some(("race", _)) => Kind::Race,
                 Some(("clock", _)) => Kind::Clock,
                 Some(("skip", reason)) => Kind::Skip(reason.to_string()),
                 _ => return Err(wrong()),
@@ -181,8 +184,8 @@ pub fn run_all(args: &[String]) -> Result<(), String> {
     let started = Instant::now();
     let mut results = in_parallel(&site, &tests, jobs);
     for result in &mut results {
-        if result.outcome.is_bad() && result.test.kind == Kind::Clock {
-            println!("{} again, alone: it measures time", result.test.name);
+        if result.outcome.is_bad() && [Kind::Clock, Kind::Race].contains(&result.test.kind) {
+            println!("{} again, alone: a busy machine can lose it", result.test.name);
             *result = site.run_test(&result.test, jobs);
             println!("{}", result.line());
         }

@@ -19,7 +19,7 @@ fn crowd(rig: &Rig, size: &[&str]) -> Value {
     let args = [&["crowd", "-endpoint", &endpoint, "-pid", &id], size].concat();
     let counted = serde_json::from_str(&rig.tool(&args)).expect("the tool prints JSON");
     server.stop(Stop::Term);
-    println!("{counted}");
+    eprintln!("{counted}");
     counted
 }
 

@@ -228,7 +228,7 @@ fn commands_in_the_documents_work() {
     documents.push(root.join("README.md"));
     documents.sort();
     for document in documents {
-        println!("{}", document.display());
+        eprintln!("{}", document.display());
         run_document(&rig, &document);
     }
 }

@@ -179,7 +179,8 @@ fn run_document(rig: &Rig, path: &Path) {
     std::os::unix::fs::symlink(&rig.mainstay, built.join("mainstay")).expect("a link");
     fs::write(home.dir.join("script"), script(&fences)).expect("a script");
     let mut words = alone();
-    words.extend(["bash", "script"]);
+    // A server in a fence of commands that should end would wait for ever.
+    words.extend(["timeout", "120", "bash", "script"]);
     let search = std::env::var("PATH").unwrap_or_default();
     let output = Command::new(words[0])
         .args(&words[1..])

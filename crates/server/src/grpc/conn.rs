@@ -22,10 +22,12 @@ use crate::front::Front;
 const STREAM_WINDOW: u32 = 1 << 20;
 /// Window of a connection: what a client can make the server hold for it.
 const CONNECTION_WINDOW: u32 = 8 << 20;
-/// Bytes of headers of one request.
-const HEADERS_MAX: u32 = 1 << 20;
-/// Streams that a client may reset before they are served, without being taken for an attacker.
-const RESETS_MAX: usize = 1000;
+/// Bytes of headers of one request. grpc-go takes 16 MiB, of which a few bytes on the wire may be made
+/// by its compression; nobody who means well has so many.
+const HEADERS_MAX: u32 = 64 << 10;
+/// Streams that a client may reset before they are served, without being taken for an attacker. One
+/// read of the socket may bring thousands of calls that were given up while this thread was busy.
+const RESETS_MAX: usize = 20_000;
 
 /// The least time between pings where `--grpc-keepalive-min-time` is 0: embed/etcd.go passes nothing on
 /// then, and grpc-go has this default (internal/transport/defaults.go).

@@ -27,7 +27,7 @@ impl Desk {
 }
 
 impl Owner for Desk {
-    fn reply(&self, _slot: usize, result: Result<Bytes, Status>) {
+    fn reply(&self, _slot: usize, _token: Token, result: Result<Bytes, Status>) {
         *self.answer.borrow_mut() = Some(result);
         self.ring();
     }

@@ -29,7 +29,7 @@ pub use thread::{Order, Orders, start};
 /// Who waits for what the front has for a token.
 pub trait Owner {
     /// The call in `slot` is answered; its token is free.
-    fn reply(&self, slot: usize, result: Result<Bytes, Status>);
+    fn reply(&self, slot: usize, token: Token, result: Result<Bytes, Status>);
     /// The stream in `slot` has something.
     fn wake(&self, slot: usize);
 }
@@ -60,6 +60,47 @@ struct Waiting {
     slot: usize,
     /// Of a unary call.
     call: Option<Asked>,
+    token: Token,
+}
+
+/// Who waits, by token. No token is given twice: whoever holds on to one whose call is over means
+/// nobody else's call.
+#[derive(Default)]
+struct WaitingList {
+    slab: Slab<Waiting>,
+    admitted: u64,
+}
+
+/// Bits of a token that say where in the list it is; those above count.
+const PLACE_BITS: u32 = 24;
+
+impl WaitingList {
+    fn admit(&mut self, owner: Rc<dyn Owner>, slot: usize, call: Option<Asked>) -> Token {
+        let entry = self.slab.vacant_entry();
+        let place = entry.key() as u64 & ((1 << PLACE_BITS) - 1);
+        self.admitted += 1;
+        let token = Token(self.admitted << PLACE_BITS | place);
+        entry.insert(Waiting {
+            owner,
+            slot,
+            call,
+            token,
+        });
+        token
+    }
+
+    fn place(&self, token: Token) -> Option<usize> {
+        let place = usize::try_from(token.0 & ((1 << PLACE_BITS) - 1)).ok()?;
+        (self.slab.get(place)?.token == token).then_some(place)
+    }
+
+    fn get(&self, token: Token) -> Option<&Waiting> {
+        self.slab.get(self.place(token)?)
+    }
+
+    fn remove(&mut self, token: Token) -> Option<Waiting> {
+        self.place(token).map(|place| self.slab.remove(place))
+    }
 }
 
 /// A unary call, for who counts calls.
@@ -77,7 +118,7 @@ pub struct Front {
     /// The number of this front thread.
     number: usize,
     frontend: RefCell<Frontend>,
-    waiting: RefCell<Slab<Waiting>>,
+    waiting: RefCell<WaitingList>,
     inbox: Arc<Inbox>,
     /// The server stops: connections finish what is in flight and end.
     stopping: Cell<bool>,
@@ -107,7 +148,7 @@ impl Front {
             common,
             number: frontend.config().slot,
             frontend: RefCell::new(frontend),
-            waiting: RefCell::new(Slab::new()),
+            waiting: RefCell::default(),
             inbox,
             stopping: Cell::new(false),
             connections: Cell::new(0),
@@ -145,17 +186,11 @@ impl Front {
     }
 
     fn admit(&self, owner: &Rc<dyn Owner>, slot: usize, call: Option<Asked>) -> Token {
-        let key = self.waiting.borrow_mut().insert(Waiting {
-            owner: owner.clone(),
-            slot,
-            call,
-        });
-        Token(key as u64)
+        self.waiting.borrow_mut().admit(owner.clone(), slot, call)
     }
 
     fn release(&self, token: Token) {
-        let key = usize::try_from(token.0).expect("tokens are keys of a slab");
-        self.waiting.borrow_mut().try_remove(key);
+        self.waiting.borrow_mut().remove(token);
     }
 
     /// A unary call. `Err` carries the token to wait with, `Ok` the answer at once.
@@ -191,7 +226,7 @@ impl Front {
         }
     }
 
-    /// The caller of a pending call has gone.
+    /// The caller of a pending call has gone. If it was answered meanwhile, nothing happens.
     pub fn cancel(&self, token: Token) {
         self.frontend.borrow_mut().cancel(token);
         self.release(token);
@@ -275,5 +310,30 @@ impl Front {
     pub fn stop(&self) {
         self.stopping.set(true);
         self.stop_bell.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nobody;
+
+    impl Owner for Nobody {
+        fn reply(&self, _slot: usize, _token: Token, _result: Result<Bytes, Status>) {}
+        fn wake(&self, _slot: usize) {}
+    }
+
+    #[test]
+    fn a_token_that_is_over_means_nobody() {
+        let owner: Rc<dyn Owner> = Rc::new(Nobody);
+        let mut list = WaitingList::default();
+        let first = list.admit(owner.clone(), 1, None);
+        assert!(list.remove(first).is_some());
+        // It takes the same place.
+        let second = list.admit(owner, 2, None);
+        assert_ne!(first, second);
+        assert!(list.get(first).is_none() && list.remove(first).is_none());
+        assert_eq!(list.get(second).map(|waiting| waiting.slot), Some(2));
     }
 }

@@ -57,20 +57,18 @@ impl Front {
                     result,
                     ending,
                 } => {
-                    let key = usize::try_from(token.0).expect("tokens are keys of a slab");
-                    let waiting = self.waiting.borrow_mut().try_remove(key);
+                    let waiting = self.waiting.borrow_mut().remove(token);
                     if let Some(waiting) = waiting {
                         if let Some(asked) = &waiting.call {
                             // One look at the clock for all the answers of a round.
                             let end = *answered_at.get_or_insert_with(|| self.now());
                             self.answered(asked, &result, ending, now, end);
                         }
-                        waiting.owner.reply(waiting.slot, result);
+                        waiting.owner.reply(waiting.slot, token, result);
                     }
                 }
                 Output::Wake(token) => {
-                    let key = usize::try_from(token.0).expect("tokens are keys of a slab");
-                    if let Some(waiting) = self.waiting.borrow().get(key) {
+                    if let Some(waiting) = self.waiting.borrow().get(token) {
                         waiting.owner.wake(waiting.slot);
                     }
                 }

@@ -41,7 +41,7 @@ struct Desk {
 }
 
 enum Letter {
-    Reply(usize, Result<Bytes, Status>),
+    Reply(usize, Token, Result<Bytes, Status>),
     Wake(usize),
 }
 
@@ -56,8 +56,8 @@ impl Desk {
 }
 
 impl Owner for Desk {
-    fn reply(&self, slot: usize, result: Result<Bytes, Status>) {
-        self.put(Letter::Reply(slot, result));
+    fn reply(&self, slot: usize, token: Token, result: Result<Bytes, Status>) {
+        self.put(Letter::Reply(slot, token, result));
     }
 
     fn wake(&self, slot: usize) {
@@ -674,8 +674,12 @@ impl Calls {
         let letters = std::mem::take(&mut *self.desk.letters.borrow_mut());
         for letter in letters {
             match letter {
-                Letter::Reply(slot, result) => {
-                    self.finish_unary(slot, result);
+                Letter::Reply(slot, token, result) => {
+                    // The call may have been given up since, and its slot be another's.
+                    let stage = self.slots.get(slot).map(|call| &call.stage);
+                    if matches!(stage, Some(Stage::Waiting(_, waiting)) if *waiting == token) {
+                        self.finish_unary(slot, result);
+                    }
                 }
                 Letter::Wake(slot) => self.send_stream(slot),
             }

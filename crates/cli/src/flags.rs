@@ -104,7 +104,14 @@ impl Tool {
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Line, Failure> {
         let words = self.words(args);
-        let Some(command) = self.find(&words)? else {
+        let help = args
+            .iter()
+            .take_while(|arg| *arg != "--")
+            .any(|arg| arg == "--help" || arg == "-h");
+        let Some(command) = self.find(&words, help)? else {
+            if !help {
+                self.check_globals(args, &words)?;
+            }
             return Ok(Line::Help(self.help(&words)));
         };
         let mut parsed = Parsed {
@@ -168,9 +175,45 @@ impl Tool {
         words
     }
 
+    /// Finds fault with the flags of a line without a command: a script must not take help on the
+    /// standard output for work that was done.
+    fn check_globals(&self, args: &[String], words: &[String]) -> Result<(), Failure> {
+        let usage = |text: String| Err(Failure::new(EXIT_ERROR, format!("{text}\n{}", self.help(words))));
+        let mut rest = args.iter().take_while(|arg| *arg != "--");
+        while let Some(arg) = rest.next() {
+            if arg.len() == 1 || !arg.starts_with('-') {
+                continue;
+            }
+            let (name, inline) = arg
+                .split_once('=')
+                .map_or((arg.as_str(), false), |(name, _)| (name, true));
+            let known = match name.strip_prefix("--") {
+                Some(long) => self.globals.iter().find(|flag| flag.name == long),
+                None => {
+                    let letter = name.chars().nth(1);
+                    let Some(flag) = self.globals.iter().find(|flag| flag.short == letter) else {
+                        let letter = letter.map(String::from).unwrap_or_default();
+                        return usage(format!("unknown shorthand flag: '{letter}' in {arg}"));
+                    };
+                    Some(flag)
+                }
+            };
+            let Some(flag) = known else {
+                return usage(format!("unknown flag: {name}"));
+            };
+            let inline = inline || (!name.starts_with("--") && name.chars().count() > 2);
+            if !inline && flag.kind != Kind::Bool && rest.next().is_none() {
+                return usage(format!("flag needs an argument: {name}"));
+            }
+        }
+        Ok(())
+    }
+
     /// The command that the words begin with; `None` if they only ask for help. Any beginning of a
-    /// name will do that no other has (etcd: `cobra.EnablePrefixMatching`).
-    fn find(&self, words: &[String]) -> Result<Option<Command>, Failure> {
+    /// name will do that no other has (etcd: `cobra.EnablePrefixMatching`). A word that no command
+    /// of a group has is an error, where Go's tool shows the group's help and succeeds: it may be
+    /// a command that is not there.
+    fn find(&self, words: &[String], help: bool) -> Result<Option<Command>, Failure> {
         let mut path: Vec<&'static str> = Vec::new();
         for word in words {
             let mut names: Vec<&'static str> = self
@@ -192,13 +235,16 @@ impl Tool {
         let Some(first) = words.first() else {
             return Ok(None);
         };
-        if first == "help" || !path.is_empty() {
+        if first == "help" {
             return Ok(None);
         }
-        let name = self.name;
+        let Some(unknown) = words.get(path.len()).filter(|_| path.is_empty() || !help) else {
+            return Ok(None);
+        };
+        let name = [&[self.name][..], &path].concat().join(" ");
         Err(Failure::new(
             EXIT_ERROR,
-            format!("unknown command {first:?} for {name:?}\nRun '{name} --help' for usage."),
+            format!("unknown command {unknown:?} for {name:?}\nRun '{name} --help' for usage."),
         ))
     }
 
@@ -393,6 +439,16 @@ pub(crate) fn parse_radix(value: &str, radix: u32) -> Result<i64, String> {
     })
 }
 
+/// A member's ID in hex digits, with Go's words for what is not one.
+pub(crate) fn parse_id(value: &str) -> Result<u64, String> {
+    let error = match u64::from_str_radix(value, 16) {
+        Ok(id) if !value.starts_with('+') => return Ok(id),
+        Err(error) if *error.kind() == std::num::IntErrorKind::PosOverflow => "value out of range",
+        _ => "invalid syntax",
+    };
+    Err(format!("strconv.ParseUint: parsing {value:?}: {error}"))
+}
+
 impl Parsed {
     /// The value of a flag, or its default.
     pub(crate) fn text(&self, name: &str) -> &str {
@@ -520,6 +576,15 @@ mod tests {
         check("nope", &[], r#"1: unknown command "nope" for "tool""#);
         check("", &[], "A tool.");
         check("lease", &[], "A tool.");
+        check("lease nope", &[], r#"1: unknown command "nope" for "tool lease""#);
+        check("lease nope --help", &[], "A tool.");
+        check("help nope", &[], "A tool.");
+        check("-w json", &[], "A tool.");
+        check("--nosuch", &[], "1: unknown flag: --nosuch");
+        check("lease --nosuch=1", &[], "1: unknown flag: --nosuch");
+        check("-z", &[], "1: unknown shorthand flag: 'z' in -z");
+        check("--endpoints", &[], "1: flag needs an argument: --endpoints");
+        check("--nosuch get a", &[], "1: unknown flag: --nosuch");
         check("get -h", &[], "Usage:");
         check(
             "get a",

@@ -1,4 +1,4 @@
-//! alarm, defrag, endpoint, member: what concerns members rather than keys.
+//! alarm, defrag, endpoint, move-leader, downgrade: what concerns members rather than keys.
 
 use std::time::Instant;
 
@@ -7,9 +7,9 @@ use api::etcdserverpb as pb;
 use serde_json::{Value, json};
 
 use super::print::Format;
-use super::{Context, decode, kv, within};
+use super::{Context, decode, within};
 use crate::client::Client;
-use crate::flags::{Command, Flag, Kind, flag};
+use crate::flags::{Command, Flag, Kind, flag, parse_id};
 use crate::text::{bytes, duration, quote};
 use crate::{EXIT_ERROR, Failure, json};
 
@@ -57,16 +57,29 @@ pub(super) const HASHKV: Command = Command {
         ),
     ],
 };
-pub(super) const MEMBER_LIST: Command = Command {
-    path: &["member", "list"],
+pub(super) const MOVE_LEADER: Command = Command {
+    path: &["move-leader"],
+    usage: "<transferee-member-id>",
+    help: "Transfers leadership to another etcd cluster member.",
+    flags: &[],
+};
+pub(super) const DOWNGRADE_VALIDATE: Command = Command {
+    path: &["downgrade", "validate"],
+    usage: "<TARGET_VERSION>",
+    help: "Validate downgrade capability before starting downgrade",
+    flags: &[],
+};
+pub(super) const DOWNGRADE_ENABLE: Command = Command {
+    path: &["downgrade", "enable"],
+    usage: "<TARGET_VERSION>",
+    help: "Start a downgrade action to cluster",
+    flags: &[],
+};
+pub(super) const DOWNGRADE_CANCEL: Command = Command {
+    path: &["downgrade", "cancel"],
     usage: "",
-    help: "Lists all members in the cluster",
-    flags: &[flag(
-        "consistency",
-        Kind::Text,
-        "l",
-        "Linearizable(l) or Serializable(s)",
-    )],
+    help: "Cancel the ongoing downgrade action to cluster",
+    flags: &[],
 };
 
 const CLUSTER: Flag = flag(
@@ -517,78 +530,70 @@ pub(super) async fn hashkv(context: &Context) -> Result<(), Failure> {
     }
 }
 
-pub(super) async fn member_list(context: &Context) -> Result<(), Failure> {
-    let linearizable = !kv::serializable(context.parsed.text("consistency"))?;
+/// Asks the endpoints in turn for the leader, and the leader to hand over.
+pub(super) async fn move_leader(context: &Context) -> Result<(), Failure> {
+    let [target] = context.args() else {
+        return Err(Failure::bad_args("move-leader command needs 1 argument"));
+    };
+    let target = parse_id(target).map_err(Failure::bad_args)?;
+    let endpoints = context.endpoints();
+    for endpoint in &endpoints {
+        let client = context.connect_to(vec![endpoint.clone()]).await?;
+        let answer = context
+            .call(&client, "/etcdserverpb.Maintenance/Status", &pb::StatusRequest {})
+            .await?;
+        let status: pb::StatusResponse = decode(&answer)?;
+        let leader = status.leader;
+        if status.header.is_none_or(|header| header.member_id != leader) {
+            continue;
+        }
+        let request = pb::MoveLeaderRequest { target_id: target };
+        let answer = context
+            .call(&client, "/etcdserverpb.Maintenance/MoveLeader", &request)
+            .await?;
+        if context.printer.format == Format::Fields {
+            return Err(context.printer.unsupported());
+        }
+        if !context.printer.raw("etcdserverpb.MoveLeaderResponse", &answer)? {
+            say!("Leadership transferred from {leader:x} to {target:x}");
+        }
+        return Ok(());
+    }
+    Err(Failure::bad_args(format!(
+        "no leader endpoint given at [{}]",
+        endpoints.join(" ")
+    )))
+}
+
+/// One of the three downgrade commands, which differ in a word and in the target.
+pub(super) async fn downgrade(context: &Context) -> Result<(), Failure> {
+    use pb::downgrade_request::DowngradeAction;
+    let (action, word) = match context.parsed.command.path {
+        ["downgrade", "validate"] => (DowngradeAction::Validate, "validate"),
+        ["downgrade", "enable"] => (DowngradeAction::Enable, "enable"),
+        _ => (DowngradeAction::Cancel, "cancel"),
+    };
+    let target = match (action, context.args()) {
+        (DowngradeAction::Cancel, _) => "",
+        (_, []) => return Err(Failure::bad_args("TARGET_VERSION not provided")),
+        (_, [target]) if target.is_empty() => return Err(Failure::bad_args("target version not provided")),
+        (_, [target]) => target,
+        _ => return Err(Failure::bad_args("too many arguments")),
+    };
+    let request = pb::DowngradeRequest {
+        action: action.into(),
+        version: target.to_string(),
+    };
     let client = context.connect().await?;
     let answer = context
-        .call(
-            &client,
-            "/etcdserverpb.Cluster/MemberList",
-            &pb::MemberListRequest { linearizable },
-        )
+        .call(&client, "/etcdserverpb.Maintenance/Downgrade", &request)
         .await?;
-    let list: pb::MemberListResponse = decode(&answer)?;
-    match context.printer.format {
-        Format::Json if context.printer.hex => say!("{}", json::line(&hex_members(&list, &answer)?)),
-        Format::Json | Format::Protobuf => {
-            context.printer.raw("etcdserverpb.MemberListResponse", &answer)?;
-        }
-        Format::Fields => {
-            context.printer.header(list.header.as_ref());
-            for member in &list.members {
-                say!(
-                    "\"ID\" : {}\n\"Name\" : {}",
-                    context.printer.id(member.id),
-                    quote(member.name.as_bytes())
-                );
-                member
-                    .peer_ur_ls
-                    .iter()
-                    .for_each(|url| say!("\"PeerURL\" : {}", quote(url.as_bytes())));
-                member
-                    .client_ur_ls
-                    .iter()
-                    .for_each(|url| say!("\"ClientURL\" : {}", quote(url.as_bytes())));
-                say!("\"IsLearner\" : {}\n", member.is_learner);
-            }
-        }
-        Format::Simple | Format::Table => {
-            let rows: Vec<Vec<String>> = list.members.iter().map(member_row).collect();
-            let head = ["ID", "Status", "Name", "Peer Addrs", "Client Addrs", "Is Learner"];
-            context.printer.rows(&head, &rows);
-        }
+    if context.printer.format == Format::Fields {
+        return Err(context.printer.unsupported());
+    }
+    if !context.printer.raw("etcdserverpb.DowngradeResponse", &answer)? {
+        let answer: pb::DowngradeResponse = decode(&answer)?;
+        say!("Downgrade {word} success, cluster version {}", answer.version);
     }
     Ok(())
-}
-
-fn member_row(member: &pb::Member) -> Vec<String> {
-    vec![
-        format!("{:x}", member.id),
-        if member.name.is_empty() {
-            "unstarted"
-        } else {
-            "started"
-        }
-        .to_string(),
-        member.name.clone(),
-        member.peer_ur_ls.join(","),
-        member.client_ur_ls.join(","),
-        member.is_learner.to_string(),
-    ]
-}
-
-/// With `--hex`, IDs are strings of hex digits.
-fn hex_members(list: &pb::MemberListResponse, answer: &[u8]) -> Result<Value, Failure> {
-    let mut shown = json::message("etcdserverpb.MemberListResponse", answer)?;
-    if let (Some(header), Some(fields)) = (&list.header, shown["header"].as_object_mut()) {
-        fields.insert(
-            "cluster_id".to_string(),
-            json!(format!("{:x}", header.cluster_id)),
-        );
-        fields.insert("member_id".to_string(), json!(format!("{:x}", header.member_id)));
-    }
-    for (index, member) in list.members.iter().enumerate() {
-        shown["members"][index]["ID"] = json!(format!("{:x}", member.id));
-    }
-    Ok(shown)
 }

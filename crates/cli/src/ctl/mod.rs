@@ -4,6 +4,7 @@ mod cluster;
 mod kv;
 mod lease;
 mod lock;
+mod member;
 mod print;
 mod row;
 mod snapshot;
@@ -163,7 +164,15 @@ const TOOL: Tool = Tool {
         cluster::HEALTH,
         cluster::STATUS,
         cluster::HASHKV,
-        cluster::MEMBER_LIST,
+        cluster::MOVE_LEADER,
+        cluster::DOWNGRADE_VALIDATE,
+        cluster::DOWNGRADE_ENABLE,
+        cluster::DOWNGRADE_CANCEL,
+        member::LIST,
+        member::ADD,
+        member::REMOVE,
+        member::UPDATE,
+        member::PROMOTE,
         snapshot::SAVE,
         VERSION,
     ],
@@ -234,7 +243,13 @@ async fn dispatch(context: &Context) -> Result<(), Failure> {
         ["endpoint", "health"] => cluster::health(context).await,
         ["endpoint", "status"] => cluster::status(context).await,
         ["endpoint", "hashkv"] => cluster::hashkv(context).await,
-        ["member", "list"] => cluster::member_list(context).await,
+        ["move-leader"] => cluster::move_leader(context).await,
+        ["downgrade", _] => cluster::downgrade(context).await,
+        ["member", "list"] => member::list(context).await,
+        ["member", "add"] => member::add(context).await,
+        ["member", "remove"] => member::remove(context).await,
+        ["member", "update"] => member::update(context).await,
+        ["member", "promote"] => member::promote(context).await,
         ["snapshot", "save"] => snapshot::save(context).await,
         path => Err(Failure::new(EXIT_ERROR, format!("no command {path:?}"))),
     }

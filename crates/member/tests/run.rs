@@ -7,7 +7,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::etcdserverpb::{CompactionRequest, InternalRaftRequest, LeaseGrantRequest, PutRequest, PutResponse};
+use api::etcdserverpb::alarm_request::AlarmAction;
+use api::etcdserverpb::{
+    AlarmRequest, AlarmType, CompactionRequest, InternalRaftRequest, LeaseGrantRequest, PutRequest,
+    PutResponse,
+};
 use disk::Disk;
 use disk::mem::MemDisk;
 use driver::Driver;
@@ -52,6 +56,33 @@ fn values(driver: &Driver, key: &str) -> Vec<String> {
         String::from_utf8_lossy(&kv.value).into_owned()
     })
     .collect()
+}
+
+/// Also when a front thread has raised the alarm, which has no log; once until it is off again.
+#[test]
+fn a_used_up_quota_is_in_the_log_once() {
+    let mut driver = Driver::open(&MemDisk::new().shared(), &config(), 1).unwrap();
+    assert!(driver.until_ready());
+    let own = driver.member.fronts[0].config.member_id;
+    let alarm = |member_id, action: AlarmAction| InternalRaftRequest {
+        alarm: Some(AlarmRequest {
+            action: action.into(),
+            member_id,
+            alarm: AlarmType::Nospace.into(),
+        }),
+        ..InternalRaftRequest::default()
+    };
+    let mut lines_after = |member, action| {
+        driver.call(alarm(member, action)).unwrap().unwrap();
+        let texts = driver.log_texts();
+        let is_told = |text: &&String| *text == "database space exceeded; raising the alarm";
+        texts.iter().filter(is_told).count()
+    };
+    assert_eq!(lines_after(own + 1, AlarmAction::Activate), 0);
+    assert_eq!(lines_after(own, AlarmAction::Activate), 1);
+    assert_eq!(lines_after(own, AlarmAction::Activate), 1);
+    assert_eq!(lines_after(own, AlarmAction::Deactivate), 1);
+    assert_eq!(lines_after(own, AlarmAction::Activate), 2);
 }
 
 #[test]

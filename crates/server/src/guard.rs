@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tls::{Info, ServerSide};
+use tls::{ClientSide, Info, ServerSide};
 
 use crate::config::{Config, Scheme, Url};
 use crate::log::Log;
@@ -92,6 +92,9 @@ impl Guards {
                 ));
             }
             self.peer = Some(side(&info, log)?);
+        } else if !info.is_empty() || !info.trusted_ca_file.is_empty() {
+            // The side that dials the others needs the files, whatever listens here.
+            ClientSide::new(&info, &ALPN).map_err(|error| error.to_string())?;
         }
         Ok(())
     }

@@ -69,6 +69,11 @@ impl Server {
             .emit();
         let mut guards = Guards::default();
         guards.peers(&config, &log).map_err(StartError::Settings)?;
+        if config.max_learners < 0 {
+            // No number of learners is low enough (etcd: membership.ValidateMaxLearnerConfig).
+            let text = "membership: too many learner members in cluster";
+            return Err(StartError::Settings(text.to_string()));
+        }
         log.info("configuring client listeners")
             .list("listen-client-urls", texts(&config.listen_client_urls))
             .emit();

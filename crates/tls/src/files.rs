@@ -125,9 +125,13 @@ fn key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
     Err(Error::Content(text.into()))
 }
 
-/// All certificates of a file; an empty list if there is none, as in etcd.
+/// All certificates of a file; an empty list if there is none, as in etcd. Go takes every section
+/// for a certificate, so that a key in the place of the authorities stops the start.
 pub(crate) fn authorities(file: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
     let pem = read(Path::new(file))?;
+    if kinds(&pem).iter().any(|kind| *kind != SectionKind::Certificate) {
+        return Err(Error::Content("x509: malformed tbs certificate".into()));
+    }
     Ok(CertificateDer::pem_slice_iter(&pem)
         .filter_map(Result::ok)
         .collect())

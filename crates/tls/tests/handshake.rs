@@ -483,6 +483,10 @@ fn what_is_wrong_with_files_is_said() {
     );
     let missing = error(&folder.info("server", "nowhere.crt"));
     assert!(missing.ends_with("no such file or directory"), "{missing}");
+    assert_eq!(
+        error(&folder.info("server", "server.key")),
+        "x509: malformed tbs certificate"
+    );
 }
 
 /// A certificate that a program made for itself serves, and is made as was asked.

@@ -149,6 +149,7 @@ impl Apply {
         // What waits for a batch of the old file has it in the new one.
         self.release_held(|_| true, now, router);
         self.facts_changed = false;
+        self.out_of_space = super::out_of_space(&self.machine, self.shared.member_id);
         self.unpublished = 0;
         self.shared
             .set_facts(Facts::of(&self.machine, self.storage_version));

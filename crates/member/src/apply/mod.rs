@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use api::clock::Instant;
 use api::error::{self, Status};
+use api::etcdserverpb::AlarmType;
 use api::version::{Line, Version};
 use bytes::Bytes;
 use disk::Disk;
@@ -72,6 +73,8 @@ pub struct Apply {
     storage_version: Option<Version>,
     /// Whether what the log has decided about the cluster changed since the last publication.
     facts_changed: bool,
+    /// This member's NOSPACE alarm is on.
+    out_of_space: bool,
     /// Entries applied since the last publication.
     unpublished: usize,
     /// Answers to be sent after the next publication, by front thread.
@@ -175,6 +178,12 @@ fn lessor_config(config: &Config) -> LessorConfig {
     }
 }
 
+/// Whether a member's NOSPACE alarm is on.
+fn out_of_space(machine: &Machine, member_id: u64) -> bool {
+    let mut raised = machine.alarms().list(AlarmType::Nospace as i32);
+    raised.any(|alarm| alarm.member_id == member_id)
+}
+
 impl Apply {
     pub(crate) fn new(mut parts: Parts, now: Instant) -> Apply {
         let fronts = parts.shared.fronts;
@@ -190,6 +199,7 @@ impl Apply {
             AutoCompaction::Revision(count) => Some(Compactor::revision(count, revision, now)),
         };
         let own = OwnRequests::new(parts.shared.own_ids(), parts.config.request_timeout());
+        let out_of_space = out_of_space(&parts.machine, parts.shared.member_id);
         Apply {
             machine: parts.machine,
             role: Role::default(),
@@ -206,6 +216,7 @@ impl Apply {
             versions: monitor::MemberVersions::own(parts.shared.member_id, parts.config.line),
             storage_version: parts.storage_version,
             facts_changed: false,
+            out_of_space,
             unpublished: 0,
             answers: vec![Vec::new(); fronts],
             held: Vec::new(),
@@ -414,7 +425,7 @@ impl Apply {
                 self.file.want_snapshot();
             }
             Effect::RaiseNoSpace => self.raise_no_space(now, router),
-            Effect::AlarmsChanged => self.facts_changed = true,
+            Effect::AlarmsChanged => self.alarms_changed(router),
             Effect::LeaseGranted { id, ttl } => {
                 self.shared.tallies.lease_granted(ttl);
                 self.lessor.granted(id, ttl, now);
@@ -423,6 +434,17 @@ impl Apply {
             Effect::LeaseCheckpointed { id, remaining } => self.lessor.checkpointed(id, remaining, now),
             Effect::CompactionScheduled { revision } => self.compaction.scheduled(revision, now),
         }
+    }
+
+    /// Says once that this member's quota is used up, whoever noticed it: a front thread that
+    /// refuses a request has no log.
+    fn alarms_changed(&mut self, router: &dyn Router) {
+        self.facts_changed = true;
+        let exceeded = out_of_space(&self.machine, self.shared.member_id);
+        if exceeded && !self.out_of_space {
+            router.log(LogLine::warn("database space exceeded; raising the alarm"));
+        }
+        self.out_of_space = exceeded;
     }
 
     fn set_role(&mut self, role: Role, now: Instant, router: &dyn Router) {

@@ -188,7 +188,6 @@ impl Apply {
         if self.own.has(|own| *own == Own::NoSpace) {
             return;
         }
-        router.log(LogLine::warn("database space exceeded; raising the alarm"));
         let request = InternalRaftRequest {
             alarm: Some(AlarmRequest {
                 action: alarm_request::AlarmAction::Activate as i32,

@@ -68,9 +68,12 @@ impl Target {
     }
 }
 
+/// What is said of a flag that only older releases have.
+pub(super) const GONE: &str = "flag is gone in etcd 3.7";
+
 /// Passes the value of a retired flag on. What replaces it wins if both are given.
 fn give_to_heir(name: &str, heir: Heir, value: Value, given: &mut Given, notices: &mut Vec<Notice>) {
-    let notice = Notice::warn("flag is gone in etcd 3.7").with("flag-name", name);
+    let notice = Notice::warn(GONE).with("flag-name", name);
     match (heir, value) {
         (Heir::Flag(to), value) => {
             notices.push(notice.with("instead", &format!("--{to}")));
@@ -125,7 +128,7 @@ pub fn parse(
                 None => return Err(FlagError::Bad(format!("flag needs an argument: -{name}"))),
             },
         };
-        let value = value::parse(target.kind, &text).map_err(|error| {
+        let value = parse_given(target, &text).map_err(|error| {
             let what = if target.kind == Kind::Bool {
                 "boolean value"
             } else {
@@ -147,6 +150,16 @@ pub fn parse(
         target.give(value, given, notices);
     }
     Ok(args.cloned().collect())
+}
+
+/// Reads a value of the command line, where two flags take no empty text (etcd: pkg/flags): a
+/// variable or a file may hold one.
+fn parse_given(target: Target, text: &str) -> Result<Value, String> {
+    match (target.name, text) {
+        ("cors", "") => Err(format!("URL scheme must be http, https, unix, or unixs: {text}")),
+        ("cipher-suites", "") => Ok(Value::List(vec![String::new()])),
+        _ => value::parse(target.kind, text),
+    }
 }
 
 fn split(arg: &str) -> Result<(&str, Option<&str>), FlagError> {
@@ -189,6 +202,10 @@ mod tests {
             (
                 "--grpc-keepalive-min-time=5",
                 "invalid value \"5\" for flag -grpc-keepalive-min-time: parse error",
+            ),
+            (
+                "--cors=",
+                "invalid value \"\" for flag -cors: URL scheme must be http, https, unix, or unixs: ",
             ),
             ("--=3", "bad flag syntax: --=3"),
             ("---x", "bad flag syntax: ---x"),

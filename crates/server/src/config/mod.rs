@@ -388,7 +388,14 @@ mod tests {
         .unwrap();
         assert_eq!(config.initial_cluster, "x=http://10.1.2.3:9");
         assert_eq!(config.advertise_client_urls[0].to_string(), "http://10.1.2.3:8");
+        let config = run("--initial-advertise-peer-urls= --listen-metrics-urls=", &[]).unwrap();
+        assert_eq!(
+            config.initial_advertise_peer_urls[0].to_string(),
+            "http://localhost:2380"
+        );
+        assert_eq!(config.listen_metrics_urls, []);
         for (line, expect) in [
+            ("--auto-compaction-retention=", AutoCompaction::Off),
             (
                 "--auto-compaction-retention 5",
                 AutoCompaction::Periodic(Duration::from_secs(5 * 3600)),
@@ -404,6 +411,18 @@ mod tests {
         ] {
             assert_eq!(run(line, &[]).unwrap().auto_compaction, expect, "{line}");
         }
+    }
+
+    #[test]
+    fn a_3_5_member_is_told_of_no_flag_that_3_5_has() {
+        let gone = |line: &str| {
+            let mut notices = Vec::new();
+            sources_load(line, &[], &mut notices).unwrap();
+            notices.iter().any(|notice| notice.text == flags::GONE)
+        };
+        let flag = "--experimental-initial-corrupt-check";
+        assert!(gone(flag) && gone(&format!("{flag} --emulated-version=3.6")));
+        assert!(!gone(&format!("{flag} --emulated-version=3.5")));
     }
 
     #[test]
@@ -494,6 +513,7 @@ mod tests {
                 "--tls-min-version TLS1.3 --cipher-suites TLS_AES_128_GCM_SHA256",
                 "cipher suites cannot be configured when only TLS1.3 is enabled",
             ),
+            ("--cipher-suites=", "unexpected TLS cipher suite \"\""),
             ("--cipher-suites a,b", "unexpected TLS cipher suite \"a\""),
         ] {
             assert_eq!(

@@ -50,6 +50,10 @@ impl Settings<'_> {
         if let Some(value) = self.0.get(name) {
             return value.clone();
         }
+        self.default(name)
+    }
+
+    fn default(&self, name: &str) -> Value {
         let flag = table::find(name).expect("settings are asked for by names of the table");
         value::parse(flag.kind, flag.default).expect("defaults of the table parse: a test holds it")
     }
@@ -94,10 +98,14 @@ impl Settings<'_> {
         }
     }
 
+    /// An empty text leaves the default (etcd: pkg/flags/unique_urls.go Set).
     fn urls(&self, name: &str) -> Vec<Url> {
         match self.value(name) {
-            Value::Urls(urls) => urls,
-            _ => Vec::new(),
+            Value::Urls(urls) if !urls.is_empty() => urls,
+            _ => match self.default(name) {
+                Value::Urls(urls) => urls,
+                _ => Vec::new(),
+            },
         }
     }
 
@@ -124,7 +132,7 @@ pub fn resolve(
     let mut config = assemble(&settings)?;
     check_urls(&config, notices)?;
     check_times(&config)?;
-    // An empty list that is given is a list: nothing is advertised.
+    // An empty list that is given counts as given.
     if !from_file && given.get("listen-client-urls").is_some() && given.get("advertise-client-urls").is_none()
     {
         return Err(invalid(
@@ -141,6 +149,10 @@ pub fn resolve(
     }
     refuse(given, notices)?;
     follow_name_and_host(&mut config, default_host, notices);
+    if config.emulated == Line::V3_5 {
+        // A 3.5 member has these flags, and does not know what replaces them.
+        notices.retain(|notice| notice.text != super::flags::GONE);
+    }
     Ok(config)
 }
 
@@ -262,6 +274,11 @@ fn auto_compaction(s: &Settings<'_>) -> Result<AutoCompaction, ConfigError> {
         s.text("auto-compaction-mode"),
         s.text("auto-compaction-retention"),
     );
+    let retention = if retention.is_empty() {
+        "0".to_string()
+    } else {
+        retention
+    };
     let number = retention.parse::<i64>().ok().filter(|number| *number >= 0);
     match mode.as_str() {
         "periodic" => {

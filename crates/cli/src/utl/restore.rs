@@ -102,12 +102,16 @@ pub(super) fn restore(parsed: &Parsed) -> Result<(), Failure> {
     let plan = Plan::new(parsed)?;
     eprintln!("restoring {source} to {} ...", plan.data_dir.display());
     let snap_dir = plan.data_dir.join("member").join("snap");
+    let had_dir = plan.data_dir.exists();
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(&snap_dir)?;
     let db_path = snap_dir.join("db");
-    copy_verified(Path::new(source), &db_path, parsed.is("skip-hash-check"))?;
+    if let Err(failure) = copy_verified(Path::new(source), &db_path, parsed.is("skip-hash-check")) {
+        remove_made(&plan, &snap_dir, &db_path, had_dir);
+        return Err(failure);
+    }
 
     let disk: Arc<dyn Disk> = RealDisk::shared();
     let db = Db::open(&disk, &db_path, Options::default()).map_err(failed)?;
@@ -136,6 +140,17 @@ pub(super) fn restore(parsed: &Parsed) -> Result<(), Failure> {
         plan.data_dir.display()
     );
     Ok(())
+}
+
+/// Takes away what was made for a file that is no snapshot, so that the next try finds no directory
+/// in its way. What cannot be removed is no second failure; directories go only if they are empty.
+fn remove_made(plan: &Plan, snap_dir: &Path, db_path: &Path, had_dir: bool) {
+    let _ = fs::remove_file(db_path);
+    let _ = fs::remove_dir(snap_dir);
+    let _ = fs::remove_dir(plan.data_dir.join("member"));
+    if !had_dir {
+        let _ = fs::remove_dir(&plan.data_dir);
+    }
 }
 
 /// What the flags ask for, checked.
@@ -410,4 +425,23 @@ fn write_log(disk: &Arc<dyn Disk>, plan: &Plan, snap_dir: &Path) -> Result<(), F
     })
     .map_err(failed)?;
     log.close().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::flags::Line;
+
+    #[test]
+    fn a_file_that_cannot_be_restored_leaves_nothing() {
+        let dir = std::env::temp_dir().join(format!("restore-{}", std::process::id()));
+        let path = dir.to_string_lossy().into_owned();
+        for source in ["/nowhere", "/dev/null"] {
+            let args = ["snapshot", "restore", source, "--data-dir", &path].map(String::from);
+            let Line::Run(parsed) = super::super::TOOL.parse(&args, &|_| None).unwrap() else {
+                panic!("help for {args:?}");
+            };
+            assert!(super::restore(&parsed).is_err());
+            assert!(!dir.exists(), "{source}");
+        }
+    }
 }

@@ -104,6 +104,12 @@ pub trait File: Send + Sync {
     fn try_lock(&self, lock: Lock) -> io::Result<bool>;
 }
 
+/// Whether something failed for want of a file descriptor, in this process or the whole system. Where
+/// it is a sync of a directory, the directory could not be opened, and no sync was tried.
+pub fn lacks_descriptor(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
 /// Makes `path` durable under its name: syncs the directory that holds it.
 pub fn sync_parent(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     disk.sync_dir(&parent(path))

@@ -125,7 +125,7 @@ impl Persist {
         if let Some(snapshot) = &batch.snapshot {
             match self.save_received(snapshot) {
                 Ok(()) => self.snapshot = batch.snapshot.take(),
-                Err(error) if error.is_no_space() => return Err(batch),
+                Err(error) if error.is_no_space() || error.is_no_descriptor() => return Err(batch),
                 Err(error) => {
                     self.fail(&error, router);
                     return Ok(());
@@ -261,6 +261,11 @@ impl Persist {
             }
             Err(error) if error.is_no_space() => router.log(
                 LogLine::warn("no space for a snapshot; it is tried again later")
+                    .with("snapshot-index", file.index)
+                    .with("error", error.to_string()),
+            ),
+            Err(error) if error.is_no_descriptor() => router.log(
+                LogLine::warn("no file descriptor for a snapshot; it is tried again later")
                     .with("snapshot-index", file.index)
                     .with("error", error.to_string()),
             ),

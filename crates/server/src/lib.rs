@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod config;
+mod descriptors;
 mod driver;
 mod front;
 mod grpc;

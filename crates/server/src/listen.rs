@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type
 use tokio::net::TcpStream;
 
 use crate::config::{Config, Scheme, Url};
+use crate::descriptors::{Place, Room};
 use crate::front::Plain;
 use crate::guard::{Guard, Guards};
 
@@ -44,6 +45,8 @@ pub struct Listener {
     pub address: String,
     /// What it asks of connections; nothing if all are in the clear.
     pub guard: Option<Arc<Guard>>,
+    /// Where its connections need a place; nothing if any number may come.
+    room: Option<Room>,
     kind: Kind,
 }
 
@@ -71,8 +74,9 @@ impl ListenError {
     }
 }
 
-/// Opens all listeners of the settings.
-pub fn open_all(config: &Config, guards: &Guards) -> Result<Vec<Listener>, ListenError> {
+/// Opens all listeners of the settings. Clients have to find a place in `room`; as in etcd, members
+/// and who looks at metrics do not, so that clients cannot shut them out.
+pub fn open_all(config: &Config, guards: &Guards, room: &Room) -> Result<Vec<Listener>, ListenError> {
     let http = config.listen_client_http_urls.is_empty();
     let mut listeners = Vec::new();
     for url in &config.listen_peer_urls {
@@ -104,6 +108,11 @@ pub fn open_all(config: &Config, guards: &Guards) -> Result<Vec<Listener>, Liste
             .flatten();
         listeners.push(open(url, Door::Metrics, guard, config)?);
     }
+    for listener in &mut listeners {
+        if matches!(listener.door, Door::Client { .. } | Door::ClientHttp) {
+            listener.room = Some(room.clone());
+        }
+    }
     Ok(listeners)
 }
 
@@ -125,6 +134,7 @@ fn open(url: &Url, door: Door, guard: Option<Guard>, config: &Config) -> Result<
         door,
         address,
         guard: guard.map(Arc::new),
+        room: None,
         kind,
     })
 }
@@ -180,6 +190,7 @@ pub struct Acceptor {
     pub door: Door,
     /// What it asks of connections.
     pub guard: Option<Arc<Guard>>,
+    room: Option<Room>,
     kind: AsyncKind,
 }
 
@@ -194,6 +205,7 @@ impl Acceptor {
         Ok(Acceptor {
             door: listener.door,
             guard: listener.guard,
+            room: listener.room,
             kind: match listener.kind {
                 Kind::Tcp(listener) => AsyncKind::Tcp(tokio::net::TcpListener::from_std(listener)?),
                 Kind::Unix(listener) => AsyncKind::Unix(tokio::net::UnixListener::from_std(listener)?),
@@ -201,40 +213,53 @@ impl Acceptor {
         })
     }
 
-    /// The next connection, free of this runtime.
+    /// The next connection, free of this runtime. If there is no place for it, this waits until
+    /// another ends, and the system keeps those that come after it. A listener to which nobody comes
+    /// holds no place.
     pub async fn accept(&self) -> io::Result<Incoming> {
-        match &self.kind {
+        let stream = match &self.kind {
             AsyncKind::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Incoming::Tcp(stream.into_std()?))
+                Stream::Tcp(stream.into_std()?)
             }
             AsyncKind::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Incoming::Unix(stream.into_std()?))
+                Stream::Unix(stream.into_std()?)
             }
-        }
+        };
+        let place = match &self.room {
+            Some(room) => Some(room.place().await),
+            None => None,
+        };
+        Ok(Incoming { stream, place })
     }
 }
 
 /// A connection on its way to the thread that will serve it.
-pub enum Incoming {
-    /// By TCP.
+pub struct Incoming {
+    stream: Stream,
+    place: Option<Place>,
+}
+
+enum Stream {
     Tcp(std::net::TcpStream),
-    /// In the file system.
     Unix(std::os::unix::net::UnixStream),
 }
 
 impl Incoming {
     /// The socket in the runtime of the thread that serves it.
     pub fn settle(self) -> io::Result<Plain> {
-        match self {
-            Incoming::Tcp(stream) => {
+        match self.stream {
+            Stream::Tcp(stream) => {
                 stream.set_nodelay(true)?;
                 let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
                 SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-                Ok(Plain::tcp(TcpStream::from_std(stream)?))
+                Ok(Plain::tcp(TcpStream::from_std(stream)?, self.place))
             }
-            Incoming::Unix(stream) => Ok(Plain::unix(tokio::net::UnixStream::from_std(stream)?)),
+            Stream::Unix(stream) => {
+                let stream = tokio::net::UnixStream::from_std(stream)?;
+                Ok(Plain::unix(stream, self.place))
+            }
         }
     }
 }

@@ -9,9 +9,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::config::{self, Config, ConfigError, Loaded, Notice, Sources, Url};
+use crate::descriptors::{self, RESERVED};
 use crate::driver::Event;
 use crate::log::Log;
-use crate::server::{self, Server};
+use crate::server::{self, Server, StartError};
 
 /// Runs a server until it is told to stop. `args` are those after the program's name.
 pub fn run(program: &str, args: &[String], env: &[(String, String)]) -> ExitCode {
@@ -42,7 +43,7 @@ pub fn run(program: &str, args: &[String], env: &[(String, String)]) -> ExitCode
     let words = std::iter::once(program).chain(args.iter().map(String::as_str));
     log.info("Running: ").list("args", words).emit();
     report_panics(&log);
-    raise_file_limit();
+    descriptors::raise_limit();
     let code = serve(config, &log);
     log.flush();
     code
@@ -59,18 +60,6 @@ fn report_panics(log: &Log) {
             .emit();
         log.flush();
     }));
-}
-
-/// Lets the process have as many connections as the system allows, which Go's runtime does too.
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    // Without it there are fewer connections: nothing to stop for.
-    let _ = setrlimit(Resource::Nofile, raised);
 }
 
 /// Says why there is no server, as etcd does.
@@ -106,6 +95,13 @@ fn serve(config: Config, log: &Log) -> ExitCode {
     let patience = Duration::from_secs(5) + 2 * Duration::from_millis(config.election_ms);
     let server = match Server::start(config, log.clone(), RealDisk::shared()) {
         Ok(server) => server,
+        Err(StartError::Descriptors(error)) => {
+            log.fatal(&error.to_string())
+                .num("limit", error.limit)
+                .num("recommended-limit", RESERVED)
+                .emit();
+            return ExitCode::FAILURE;
+        }
         Err(error) => {
             // etcd's word for all that can go wrong here: etcdmain/etcd.go.
             log.fatal("discovery failed").error(&error).emit();

@@ -11,6 +11,7 @@ use member::{Fatal, InitialMember, Shared};
 use tokio::sync::Semaphore;
 
 use crate::config::{self, Config, Span, Url, arch};
+use crate::descriptors::{self, Room, TooLow};
 use crate::driver::{
     Clock, Driver, Event, Inbox, LONG_THREADS, Pool, READ_THREADS, Surroundings, lock, unix_ms,
 };
@@ -33,6 +34,9 @@ pub enum StartError {
     /// A listener could not be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The process may have too few file descriptors.
+    #[error(transparent)]
+    Descriptors(#[from] TooLow),
     /// The settings do not fit together.
     #[error("{0}")]
     Settings(String),
@@ -78,7 +82,7 @@ impl Server {
             .list("listen-client-urls", texts(&config.listen_client_urls))
             .emit();
         guards.clients(&config, &log).map_err(StartError::Settings)?;
-        let listeners = listen::open_all(&config, &guards)?;
+        let listeners = listen::open_all(&config, &guards, &Room::within(descriptors::limit())?)?;
         #[cfg(test)]
         let addresses = listeners
             .iter()

@@ -158,6 +158,12 @@ impl Error {
         matches!(self, Error::Poisoned { .. })
     }
 
+    /// Whether a file could not be opened for want of a descriptor: nothing is lost, and the attempt
+    /// may be repeated.
+    pub fn is_no_descriptor(&self) -> bool {
+        matches!(self, Error::Io { source, .. } if disk::lacks_descriptor(source))
+    }
+
     /// Whether the disk is full: nothing is lost, and the attempt may be repeated.
     pub fn is_no_space(&self) -> bool {
         matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull

@@ -165,6 +165,17 @@ fn a_full_disk_leaves_no_half_file() {
     snapfile::write(&memory, dir(), &snapshot(1, 1, "{}")).unwrap();
 }
 
+#[test]
+fn want_of_a_descriptor_is_not_the_end() {
+    for errno in [libc::EMFILE, libc::ENFILE] {
+        let memory = memory();
+        memory.fail_at(memory.steps() + 1, errno);
+        let error = snapfile::write(&memory, dir(), &snapshot(1, 1, "{}")).unwrap_err();
+        assert!(error.is_no_descriptor() && !error.is_poison(), "{error}");
+        snapfile::write(&memory, dir(), &snapshot(1, 1, "{}")).unwrap();
+    }
+}
+
 /// Writes an older snapshot, then a newer one, stopped at every step; then reads.
 #[test]
 fn a_crash_leaves_the_old_one_or_both() {

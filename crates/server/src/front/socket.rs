@@ -9,6 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
+use crate::descriptors::Place;
+
 /// What an HTTP/2 client says first (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes that are read at once before it is known who is there.
@@ -18,6 +20,8 @@ const FIRST_BYTES: usize = 4 << 10;
 pub struct Plain {
     stream: Stream,
     first: BytesMut,
+    /// Given back after the stream is closed, which is why it comes last.
+    _place: Option<Place>,
 }
 
 enum Stream {
@@ -49,19 +53,21 @@ pub enum Speech {
 }
 
 impl Plain {
-    /// A TCP connection.
-    pub fn tcp(stream: TcpStream) -> Plain {
+    /// A TCP connection. It holds its place as long as it is open.
+    pub fn tcp(stream: TcpStream, place: Option<Place>) -> Plain {
         Plain {
             stream: Stream::Tcp(stream),
             first: BytesMut::new(),
+            _place: place,
         }
     }
 
-    /// A connection in the file system.
-    pub fn unix(stream: UnixStream) -> Plain {
+    /// A connection in the file system. It holds its place as long as it is open.
+    pub fn unix(stream: UnixStream, place: Option<Place>) -> Plain {
         Plain {
             stream: Stream::Unix(stream),
             first: BytesMut::new(),
+            _place: place,
         }
     }
 

@@ -25,8 +25,10 @@ use crate::listen::{Acceptor, Door, Incoming, Listener};
 
 /// How long a client may take to say what it speaks: grpc-go's connection timeout.
 pub const FIRST_WORDS_MAX: Duration = Duration::from_secs(120);
-/// Pause after a failure to accept, for example for want of file descriptors.
+/// Pause after the first failure to accept, for example for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Each further failure doubles it, up to this.
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Questions to the system's resolver under way at once: a member's certificate may have names.
 const LOOKUPS_MAX: usize = 4;
@@ -105,21 +107,26 @@ async fn accept(front: Rc<Front>, listener: Listener, all: Arc<Vec<Orders>>) {
         }
     };
     let mut next = 0;
+    // In a row.
+    let mut failures: u64 = 0;
+    let mut pause = ACCEPT_PAUSE;
     loop {
         match acceptor.accept().await {
             Ok(incoming) => {
                 let order = Order::Serve(incoming, acceptor.door, acceptor.guard.clone());
                 let _ = all[next % all.len()].send(order);
                 next += 1;
+                (failures, pause) = (0, ACCEPT_PAUSE);
             }
             Err(error) => {
-                front
-                    .common
-                    .log
-                    .warn("failed to accept a connection")
-                    .error(error)
-                    .emit();
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                failures += 1;
+                // What goes on is said ever more rarely.
+                if failures.is_power_of_two() {
+                    let line = front.common.log.warn("failed to accept a connection");
+                    line.num("failures", failures).error(error).emit();
+                }
+                tokio::time::sleep(pause).await;
+                pause = (2 * pause).min(ACCEPT_PAUSE_MAX);
             }
         }
     }

@@ -15,6 +15,8 @@ use crate::log::Log;
 
 /// A sync of the log that takes longer than this is worth a line (etcd: wal.go warnSyncDuration).
 const SLOW_SYNC: Duration = Duration::from_secs(1);
+/// Pause between attempts to get a file descriptor.
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(10);
 
 /// What the disk took.
 #[derive(Debug)]
@@ -105,8 +107,25 @@ impl Disk for MeasuredDisk {
         self.disk.remove_dir_all(path)
     }
 
+    /// Without a descriptor a directory cannot even be opened: no sync was tried, so none has failed,
+    /// and nothing is acknowledged before this one is done.
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.disk.sync_dir(dir)
+        let mut warned = false;
+        loop {
+            match self.disk.sync_dir(dir) {
+                Err(error) if disk::lacks_descriptor(&error) => {
+                    if !std::mem::replace(&mut warned, true) {
+                        self.log
+                            .warn("no file descriptor is free to sync a directory; waiting for one")
+                            .show("path", dir.display())
+                            .error(error)
+                            .emit();
+                    }
+                    std::thread::sleep(DESCRIPTOR_PAUSE);
+                }
+                done => return done,
+            }
+        }
     }
 }
 
@@ -208,5 +227,36 @@ impl File for MeasuredFile {
 
     fn try_lock(&self, lock: Lock) -> io::Result<bool> {
         self.file.try_lock(lock)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use disk::mem::MemDisk;
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_cannot_be_opened_is_waited_for_and_a_failed_sync_is_not() {
+        let memory = MemDisk::new();
+        let disk = MeasuredDisk::new(
+            memory.shared(),
+            Arc::new(Metrics::new(1, false)),
+            Log::early().unwrap(),
+        );
+        let dir = Path::new("/data");
+        disk.create_dir_all(dir).unwrap();
+        for (nth, errno) in [(1, Errno::MFILE), (2, Errno::NFILE)] {
+            memory.fail_sync(nth, errno.raw_os_error());
+        }
+        disk.sync_dir(dir).unwrap();
+        assert_eq!(memory.syncs(), 3);
+        memory.fail_sync(4, Errno::IO.raw_os_error());
+        assert_eq!(
+            disk.sync_dir(dir).unwrap_err().raw_os_error(),
+            Some(Errno::IO.raw_os_error())
+        );
+        assert_eq!(memory.syncs(), 4);
     }
 }

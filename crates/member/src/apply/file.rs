@@ -31,6 +31,8 @@ pub(super) struct DataFile {
     interval: Duration,
     ops_max: usize,
     snapshot_count: u64,
+    /// Not before this moment do entries ask for a snapshot: the last could not be written.
+    snapshot_at: Instant,
     /// When what is pending is to be written at the latest.
     due: Option<Instant>,
     /// Who waits for what is applied now to be in the file.
@@ -89,6 +91,7 @@ impl DataFile {
                 limit => limit,
             },
             snapshot_count: config.snapshot_count,
+            snapshot_at: Instant::default(),
             due: None,
             waiting: Vec::new(),
             on_the_way: Vec::new(),
@@ -150,7 +153,8 @@ impl Apply {
     pub(super) fn step_file(&mut self, now: Instant, router: &dyn Router) -> Result<(), Broken> {
         let (applied, term) = self.machine.store().consistent();
         let file = &mut self.file;
-        if applied.saturating_sub(file.snapshot_index) > file.snapshot_count {
+        let many = applied.saturating_sub(file.snapshot_index) > file.snapshot_count;
+        if many && now >= file.snapshot_at {
             file.want_snapshot();
         }
         let store = self.machine.store();
@@ -326,8 +330,12 @@ impl Apply {
         self.file.snapshot = Snapshotting::Idle;
         if saved {
             self.file.snapshot_index = index;
+            self.monitor_at = now;
+        } else {
+            // What was in its way is hardly gone already.
+            self.file.snapshot_at = now + FULL_RETRY;
+            self.monitor_at = now + FULL_RETRY;
         }
-        self.monitor_at = now;
         let before = self.file.on_the_way.len();
         self.file
             .on_the_way

@@ -119,18 +119,19 @@ fn learners(rig: &Rig, home: &Home, first: Program, then: Program) -> Vec<Value>
     ask(rig, home, &mut seen, LIST, "linearizable: true");
     ask(rig, home, &mut seen, "etcdserverpb.KV/Range", "key: 'k'");
     // What the log itself refuses comes after the last restart: etcd takes refused changes for
-    // accepted ones when it reads its log again.
+    // accepted ones when it reads its log again. The URLs are new ones: with those of the first
+    // learner and in the same second, its id would come back.
     ask(
         rig,
         home,
         &mut seen,
         ADD,
-        "peerURLs: 'http://127.0.0.1:9' isLearner: true",
+        "peerURLs: 'http://127.0.0.1:19' isLearner: true",
     );
     let own_url = format!("peerURLs: '{}' isLearner: true", home.peer());
     for refused in [
-        "peerURLs: 'http://127.0.0.1:9' isLearner: true",
-        "peerURLs: 'http://127.0.0.1:8' isLearner: true",
+        "peerURLs: 'http://127.0.0.1:19' isLearner: true",
+        "peerURLs: 'http://127.0.0.1:18' isLearner: true",
         &own_url,
     ] {
         ask(rig, home, &mut seen, ADD, refused);

@@ -130,7 +130,7 @@ fn learners(rig: &Rig, home: &Home, first: Program, then: Program) -> Vec<Value>
     );
     let own_url = format!("peerURLs: '{}' isLearner: true", home.peer());
     for refused in [
-        "peerURLs: 'http://127.0.0.1:19' isLearner: true",
+        "peerURLs: 'http://127.0.0.1:19' peerURLs: 'http://127.0.0.1:20' isLearner: true",
         "peerURLs: 'http://127.0.0.1:18' isLearner: true",
         &own_url,
     ] {

@@ -24,8 +24,10 @@ pub enum Error {
         cert: String,
     },
     /// A file cannot be read.
-    #[error("open {}: {reason}", path.display())]
+    #[error("{operation} {}: {reason}", path.display())]
     File {
+        /// What failed: a directory can be opened, and not read.
+        operation: &'static str,
         /// The file.
         path: PathBuf,
         /// Why, in Go's words.
@@ -58,6 +60,10 @@ impl Error {
             _ => error.to_string(),
         };
         Error::File {
+            operation: match error.kind() {
+                ErrorKind::IsADirectory => "read",
+                _ => "open",
+            },
             path: path.to_path_buf(),
             reason,
             missing: error.kind() == ErrorKind::NotFound,

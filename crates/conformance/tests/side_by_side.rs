@@ -502,7 +502,12 @@ fn good_and_bad_bodies_of_every_route() {
     let Some(rig) = Rig::find("gateway edges") else {
         return;
     };
-    let (theirs, ours) = edge_answers(&rig, &["-gateway"], "gateway-edges");
+    let (mut theirs, mut ours) = edge_answers(&rig, &["-gateway"], "gateway-edges");
+    // Whether somebody leads at the moment of the question depends on how fast an earlier candidate,
+    // whose client has gone, is noticed: `locks.rs` observes elections.
+    for sayings in [&mut theirs, &mut ours] {
+        sayings.retain(|label, _| !label.starts_with("Election/Observe"));
+    }
     settle("json", &theirs, &ours);
 }
 

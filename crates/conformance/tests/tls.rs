@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -645,80 +645,5 @@ fn a_gateway_passes_connections_on() {
                 "{program:?} {args:?}: {out}"
             );
         }
-    }
-}
-
-/// The commands of docs/tls.md, as somebody types them.
-#[test]
-fn the_commands_of_the_page_work() {
-    let Some(rig) = Rig::find("tls page") else {
-        return;
-    };
-    let home = Home::new("tls-page");
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/tls.md");
-    let page = fs::read_to_string(page).expect("the page");
-    let bin = home.dir.join("bin");
-    fs::create_dir_all(&bin).expect("a folder");
-    for name in ["etcd", "etcdctl"] {
-        std::os::unix::fs::symlink(&rig.mainstay, bin.join(name)).expect("a link");
-    }
-    let ports = [
-        free_port().to_string(),
-        free_port().to_string(),
-        free_port().to_string(),
-    ];
-    let mut servers: Vec<std::process::Child> = Vec::new();
-    for block in page.split("```sh\n").skip(1) {
-        let script = block.split("```").next().unwrap_or_default();
-        let script = script
-            .replace(":23790", &format!(":{}", ports[2]))
-            .replace(":2379", &format!(":{}", ports[0]))
-            .replace(":2380", &format!(":{}", ports[1]));
-        let mut command = Command::new("bash");
-        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
-        command
-            .args(["-e", "-c", &script])
-            .current_dir(&home.dir)
-            .env("PATH", path);
-        let starts_server = script.starts_with("etcd ");
-        if starts_server {
-            // One process, so that it can be ended.
-            command = {
-                let mut exec = Command::new("bash");
-                exec.args(["-c", &format!("exec {script}")])
-                    .current_dir(&home.dir);
-                exec.env(
-                    "PATH",
-                    format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default()),
-                );
-                exec
-            };
-            if !script.contains("gateway") {
-                for mut server in servers.drain(..) {
-                    server.kill().expect("killed");
-                    server.wait().expect("ended");
-                }
-            }
-            let port = if script.contains("gateway") {
-                &ports[2]
-            } else {
-                &ports[0]
-            };
-            servers.push(command.spawn().expect("it starts"));
-            let port: u16 = port.parse().expect("a port");
-            eventually("it listens", || TcpStream::connect(("127.0.0.1", port)).ok());
-            continue;
-        }
-        let output = command.output().expect("bash runs");
-        assert!(
-            output.status.success(),
-            "{script}\n{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    for mut server in servers {
-        server.kill().expect("killed");
-        server.wait().expect("ended");
     }
 }

@@ -68,13 +68,14 @@ fn learners(rig: &Rig, home: &Home, first: Program, then: Program) -> Vec<Value>
     );
     assert_eq!(added["member"]["peerURLs"], json!(["http://127.0.0.1:9"]));
     let learner = id_of(&added["member"]);
-    // The same URL, and more learners than are allowed.
+    // A URL that is taken (with another one: alone and in the same second it would make the same id,
+    // which is refused first), and more learners than are allowed.
     ask(
         rig,
         home,
         &mut seen,
         ADD,
-        "peerURLs: 'http://127.0.0.1:9' isLearner: true",
+        "peerURLs: 'http://127.0.0.1:9' peerURLs: 'http://127.0.0.1:10' isLearner: true",
     );
     ask(
         rig,

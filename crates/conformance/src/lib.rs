@@ -457,6 +457,22 @@ impl Drop for Home {
     }
 }
 
+/// Runs a scenario with real etcd, then with ours; what they tell must be the same.
+pub fn agree(name: &str, scenario: fn(&Rig, &Home, Program) -> Vec<serde_json::Value>) {
+    let Some(rig) = Rig::find(name) else { return };
+    let theirs = Home::new(&format!("{name}-go"));
+    let ours = theirs.twin(&format!("{name}-ours"));
+    let expected = scenario(&rig, &theirs, Program::Go("3.7"));
+    let found = scenario(&rig, &ours, Program::Ours("3.7"));
+    for (n, (expected, found)) in expected.iter().zip(&found).enumerate() {
+        assert_eq!(
+            expected, found,
+            "{name}, fact {n}: etcd on the left, ours on the right"
+        );
+    }
+    assert_eq!(expected.len(), found.len(), "{name}: as many facts");
+}
+
 /// A running server; killed when dropped.
 pub struct Server {
     child: Child,

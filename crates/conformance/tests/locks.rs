@@ -7,24 +7,8 @@ use std::process::Command;
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
-use conformance::{Home, Program, Rig, Stop, eventually, run, without};
+use conformance::{Home, Program, Rig, Stop, agree, eventually, run, without};
 use serde_json::{Value, json};
-
-/// Runs a scenario with real etcd, then with ours; what they tell must be the same.
-fn agree(name: &str, scenario: fn(&Rig, &Home, Program) -> Vec<Value>) {
-    let Some(rig) = Rig::find(name) else { return };
-    let theirs = Home::new(&format!("{name}-go"));
-    let ours = theirs.twin(&format!("{name}-ours"));
-    let expected = scenario(&rig, &theirs, Program::Go("3.7"));
-    let found = scenario(&rig, &ours, Program::Ours("3.7"));
-    for (n, (expected, found)) in expected.iter().zip(&found).enumerate() {
-        assert_eq!(
-            expected, found,
-            "{name}, fact {n}: etcd on the left, ours on the right"
-        );
-    }
-    assert_eq!(expected.len(), found.len(), "{name}: as many facts");
-}
 
 fn request(path: &str, body: &Value) -> String {
     let body = body.to_string();

@@ -4,29 +4,13 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 
-use conformance::{Home, Program, Question, Rig, Stop, copy, eventually, run, without};
+use conformance::{Home, Program, Question, Rig, Stop, agree, copy, eventually, run, without};
 use serde_json::{Value, json};
 
 const KV_PUT: &str = "etcdserverpb.KV/Put";
 const KV_RANGE: &str = "etcdserverpb.KV/Range";
 const STATUS: &str = "etcdserverpb.Maintenance/Status";
 const DOWNGRADE: &str = "etcdserverpb.Maintenance/Downgrade";
-
-/// Runs a scenario with real etcd, then with ours; what they tell must be the same.
-fn agree(name: &str, scenario: fn(&Rig, &Home, Program) -> Vec<Value>) {
-    let Some(rig) = Rig::find(name) else { return };
-    let theirs = Home::new(&format!("{name}-go"));
-    let ours = theirs.twin(&format!("{name}-ours"));
-    let expected = scenario(&rig, &theirs, Program::Go("3.7"));
-    let found = scenario(&rig, &ours, Program::Ours("3.7"));
-    for (n, (expected, found)) in expected.iter().zip(&found).enumerate() {
-        assert_eq!(
-            expected, found,
-            "{name}, fact {n}: etcd on the left, ours on the right"
-        );
-    }
-    assert_eq!(expected.len(), found.len(), "{name}: as many facts");
-}
 
 /// The answers without what differs between two runs of one program.
 fn facts(rig: &Rig, home: &Home, questions: &[(&str, &str)]) -> Vec<Value> {

@@ -115,26 +115,36 @@ impl Frontend {
             id: learner,
             ..state::Member::default()
         };
-        let id = self.ids.next_id();
-        let mut change = change(ConfChangeType::ConfChangeAddNode, &member, true);
-        change.id = Some(id);
-        self.wait_as(id, token, Wants::Done, now, self.consensus_deadline(context, now));
-        self.to_decide.push(AskDecide::Promote { id, change, refusal });
-        Ok(Outcome::Pending)
+        let change = change(ConfChangeType::ConfChangeAddNode, &member, true);
+        let ask = |id, change| AskDecide::Promote { id, change, refusal };
+        Ok(self.ask_for_change(token, change, Wants::Done, context, now, ask))
     }
 
     fn propose_change(
+        &mut self,
+        token: Token,
+        change: ConfChange,
+        wants: Wants,
+        context: &Context,
+        now: Instant,
+    ) -> Outcome {
+        let ask = |id, change| AskDecide::ProposeConfChange { id, change };
+        self.ask_for_change(token, change, wants, context, now, ask)
+    }
+
+    fn ask_for_change(
         &mut self,
         token: Token,
         mut change: ConfChange,
         wants: Wants,
         context: &Context,
         now: Instant,
+        ask: impl FnOnce(u64, ConfChange) -> AskDecide,
     ) -> Outcome {
         let id = self.ids.next_id();
         change.id = Some(id);
         self.wait_as(id, token, wants, now, self.consensus_deadline(context, now));
-        self.to_decide.push(AskDecide::ProposeConfChange { id, change });
+        self.to_decide.push(ask(id, change));
         Outcome::Pending
     }
 

@@ -260,6 +260,7 @@ impl Apply {
         self.run_timers(now, router);
         // What they change is seen before anybody is told that the member is ready.
         self.publish(router);
+        self.look_at_readiness(now);
         if matches!(self.installing, Installing::No) {
             self.step_compaction(now, router);
         } else {
@@ -534,7 +535,6 @@ impl Apply {
             }
             self.look_at_storage_version(router);
         }
-        self.look_at_readiness(now);
         if self.downgrade_check_at <= now && !self.config.downgrade_check_time.is_zero() {
             self.downgrade_check_at = now + self.config.downgrade_check_time;
             self.end_downgrade(now, router);

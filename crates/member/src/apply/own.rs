@@ -272,7 +272,9 @@ impl Apply {
     /// Says that the member serves. The first leader of a cluster sets the versions of cluster and data
     /// file first, as whoever asks for them would otherwise find none for a moment.
     pub(super) fn look_at_readiness(&mut self, now: Instant) {
-        let Some(until) = self.ready_until else { return };
+        let Some(until) = self.ready_until.filter(|_| !self.stopping) else {
+            return;
+        };
         let versions_come =
             self.is_leader() && self.config.line >= Line::V3_6 && self.storage_version.is_none();
         if !versions_come || until <= now {

@@ -125,11 +125,6 @@ impl Faults {
         self.may_break.retain(|other| *other != place);
         self.may_break.len() < before
     }
-
-    /// Whether the member of a place may refuse to start: no fault so far damages what was synced.
-    pub fn may_refuse(&self, _place: usize) -> bool {
-        false
-    }
 }
 
 /// The next thing that happens, and the appointment for the one after it.

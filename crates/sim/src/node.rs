@@ -294,8 +294,6 @@ pub struct Node {
     pub sync_time: Duration,
     /// Its member was removed from the cluster, or it never had one.
     pub vacant: bool,
-    /// Why its member refused to start, or broke for good.
-    pub refused: Option<String>,
 }
 
 impl Node {
@@ -332,7 +330,6 @@ impl Node {
             paused_until: Instant::default(),
             sync_time: Duration::from_micros(500),
             vacant: false,
-            refused: None,
         }
     }
 

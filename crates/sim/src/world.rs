@@ -241,7 +241,7 @@ impl World {
 
     pub(crate) fn start(&mut self, place: usize) {
         let node = &mut self.nodes[place];
-        if node.vacant || node.is_up() || node.refused.is_some() {
+        if node.vacant || node.is_up() {
             return;
         }
         node.life += 1;
@@ -282,11 +282,7 @@ impl World {
             self.trace.count("removed members that may not start again");
             return self.vacate(place);
         }
-        if !self.faults.may_refuse(place) {
-            return self.wrong(format!("m{place} refuses to start: {reason}"));
-        }
-        self.nodes[place].refused = Some(reason);
-        self.trace.count("damaged members that refuse to start");
+        self.wrong(format!("m{place} refuses to start: {reason}"));
     }
 
     /// The process is gone, what it has not synced perhaps too.
@@ -341,7 +337,6 @@ impl World {
     pub(crate) fn settle_in(&mut self, place: usize, join: Join) {
         let node = &mut self.nodes[place];
         node.vacant = false;
-        node.refused = None;
         node.config.new_cluster = false;
         node.config.initial_cluster = vec![member::InitialMember {
             name: node.config.name.clone(),

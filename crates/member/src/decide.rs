@@ -33,6 +33,14 @@ const VOTER_UNREACHABLE: Status = Status::new(
 /// server.go, readyPercentThreshold).
 const LEARNER_READY_PERCENT: u64 = 90;
 
+/// Bytes of proposals that may wait for a leader or for this member's own disk; beyond them proposals are
+/// refused. In a cluster the others' disks may commit what this one's has not taken: a leader with a frozen disk would
+/// fill its memory.
+const UNWRITTEN_BYTES_MAX: u64 = 128 << 20;
+
+/// What an entry costs in memory beside its data, about.
+const ENTRY_BYTES: u64 = 64;
+
 /// A lone voter keeps this many applied entries in memory: nobody will ask for them.
 const LONE_ENTRIES_KEPT: u64 = 64;
 
@@ -56,7 +64,32 @@ pub struct Decide {
     log_full: bool,
     file_full: bool,
     overloaded: bool,
+    unwritten: Unwritten,
+    /// Bytes of the proposals that raft has not been given yet.
+    pending_bytes: u64,
     stopping: Stopping,
+}
+
+/// What is on its way to the disk: the number of each write and its bytes, oldest first.
+#[derive(Default)]
+struct Unwritten {
+    writes: VecDeque<(u64, u64)>,
+    bytes: u64,
+}
+
+impl Unwritten {
+    fn began(&mut self, write: u64, entries: &[raft::Entry]) {
+        let bytes = entries.iter().map(|entry| cost(&entry.data)).sum();
+        self.writes.push_back((write, bytes));
+        self.bytes += bytes;
+    }
+
+    fn ended(&mut self, write: u64) {
+        while self.writes.front().is_some_and(|(number, _)| *number <= write) {
+            let (_, bytes) = self.writes.pop_front().expect("just looked at");
+            self.bytes -= bytes;
+        }
+    }
 }
 
 /// What is to be put into the log, and who waits for it.
@@ -139,6 +172,8 @@ impl Decide {
             log_full: false,
             file_full: false,
             overloaded: false,
+            unwritten: Unwritten::default(),
+            pending_bytes: 0,
             stopping: Stopping::No,
         }
     }
@@ -174,6 +209,7 @@ impl Decide {
             }
             ToDecide::Persisted(Persisted { write }) => {
                 self.raft.persisted(write);
+                self.unwritten.ended(write);
                 if self.shared.set_durable(self.raft.durable_index()) {
                     router.to_apply(ToApply::Durable);
                 }
@@ -196,6 +232,7 @@ impl Decide {
                     let until = now + self.request_timeout;
                     self.stopping = Stopping::HandingOver { until, asked: false };
                     for waiting in std::mem::take(&mut self.waiting) {
+                        self.pending_bytes -= cost(&waiting.proposal.data);
                         self.refuse(waiting.proposal.id, error::STOPPED, router);
                     }
                 }
@@ -248,7 +285,7 @@ impl Decide {
     }
 
     fn admit(
-        &self,
+        &mut self,
         id: u64,
         kind: raft::EntryKind,
         data: Bytes,
@@ -257,7 +294,10 @@ impl Decide {
     ) {
         match self.refusal() {
             Some(status) => self.refuse(id, status, router),
-            None => proposals.push(Proposal { id, kind, data }),
+            None => {
+                self.pending_bytes += cost(&data);
+                proposals.push(Proposal { id, kind, data });
+            }
         }
     }
 
@@ -302,7 +342,7 @@ impl Decide {
             Some(error::STOPPED)
         } else if self.log_full || self.file_full {
             Some(error::NO_SPACE)
-        } else if self.overloaded {
+        } else if self.overloaded || self.unwritten.bytes + self.pending_bytes > UNWRITTEN_BYTES_MAX {
             Some(error::REQUEST_TOO_MANY_REQUESTS)
         } else {
             None
@@ -319,6 +359,7 @@ impl Decide {
         }
         for proposal in proposals.drain(..) {
             if self.waiting.len() >= WAITING_MAX {
+                self.pending_bytes -= cost(&proposal.data);
                 self.refuse(proposal.id, error::REQUEST_TOO_MANY_REQUESTS, router);
                 continue;
             }
@@ -347,13 +388,16 @@ impl Decide {
             }
             taken += count;
         }
-        proposals.drain(..taken);
+        for proposal in proposals.drain(..taken) {
+            self.pending_bytes -= cost(&proposal.data);
+        }
     }
 
     /// Refuses what has waited too long for a leader.
     fn expire(&mut self, now: Instant, router: &dyn Router) {
         while self.waiting.front().is_some_and(|waiting| waiting.until <= now) {
             let waiting = self.waiting.pop_front().expect("just looked at");
+            self.pending_bytes -= cost(&waiting.proposal.data);
             self.refuse(waiting.proposal.id, error::TIMEOUT, router);
         }
     }
@@ -413,6 +457,9 @@ impl Decide {
                 _ => waiting.push(message),
             }
         }
+        if let Some(write) = output.write {
+            self.unwritten.began(write, &output.entries);
+        }
         if output.write.is_some() || output.hard_state.is_some() || !waiting.is_empty() {
             let unsaved = Unsaved {
                 write: output.write,
@@ -428,12 +475,12 @@ impl Decide {
             router.to_apply(ToApply::Committed(CommittedBatch { entries }));
         }
         for read in output.read_states {
-            if let Some(front) = self.shared.front_of(read.context) {
-                let tell = Tell::ReadIndex {
-                    id: read.context,
-                    index: read.index,
-                };
-                router.to_front(front, ToFront::Tell(vec![tell]));
+            let (id, index) = (read.context, read.index);
+            match self.shared.front_of(id) {
+                Some(front) => {
+                    router.to_front(front, ToFront::Tell(vec![Tell::ReadIndex { id, index }]));
+                }
+                None => router.to_apply(ToApply::ReadConfirmed { id, index }),
             }
         }
     }
@@ -530,6 +577,10 @@ impl Decide {
             _ => self.stopping = Stopping::Draining,
         }
     }
+}
+
+fn cost(data: &Bytes) -> u64 {
+    data.len() as u64 + ENTRY_BYTES
 }
 
 fn hard_state_of(state: raft::HardState) -> wal::HardState {

@@ -68,6 +68,34 @@ fn a_failed_sync_of_the_log_ends_the_member_without_an_answer() {
 }
 
 #[test]
+fn a_frozen_disk_of_the_log_does_not_fill_the_memory() {
+    let disk = MemDisk::new();
+    let mut driver = ready(&disk, &config());
+    driver.log_is_frozen = true;
+    let bytes = 4 << 20;
+    let ids: Vec<u64> = (0..40)
+        .map(|n| driver.propose(put(&format!("k{n}"), bytes)))
+        .collect();
+    driver.settle();
+    let refused = ids.iter().filter(|id| driver.answers.contains_key(id)).count();
+    assert_eq!(
+        refused, 8,
+        "32 of 4 MiB, and what they cost beside, are more than 128 MiB"
+    );
+    assert!(
+        driver
+            .answers
+            .values()
+            .all(|answer| *answer == Err(error::REQUEST_TOO_MANY_REQUESTS))
+    );
+    driver.log_is_frozen = false;
+    driver.settle();
+    assert!(ids.iter().all(|id| driver.answers.contains_key(id)));
+    assert_eq!(revision(&driver), 1 + 32);
+    driver.call(put("after", 1)).unwrap().unwrap();
+}
+
+#[test]
 fn a_failed_sync_of_the_data_file_ends_the_member() {
     let disk = MemDisk::new();
     let mut driver = ready(&disk, &config());

@@ -77,6 +77,8 @@ pub struct Driver {
     pub now: Instant,
     pub answers: BTreeMap<u64, Result<Bytes, Status>>,
     pub tells: Vec<Tell>,
+    /// The log's disk does not come back from what it was asked.
+    pub log_is_frozen: bool,
     ids: RequestIds,
     tick: Duration,
     ticked: Instant,
@@ -101,6 +103,7 @@ impl Driver {
             now,
             answers: BTreeMap::new(),
             tells: Vec::new(),
+            log_is_frozen: false,
             ids,
             tick: config.tick,
             ticked: now,
@@ -114,7 +117,8 @@ impl Driver {
         let due = |wake: Option<Instant>| wake.is_some_and(|at| at <= self.now);
         let ready = [
             !queues.decide.borrow().is_empty(),
-            !queues.persist.borrow().is_empty() || due(self.member.persist.next_wake()),
+            !self.log_is_frozen
+                && (!queues.persist.borrow().is_empty() || due(self.member.persist.next_wake())),
             !queues.apply.borrow().is_empty() || due(self.member.apply.next_wake()),
             !queues.committer.borrow().is_empty(),
             !queues.front.borrow().is_empty(),

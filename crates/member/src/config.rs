@@ -106,6 +106,11 @@ pub struct Config {
     pub lease_checkpoint: bool,
     /// Feature gate `LeaseCheckpointPersist`.
     pub lease_checkpoint_persist: bool,
+    /// `--corrupt-check-time`: how often the leader compares the members' stores; 0 is never.
+    pub corrupt_check_time: Duration,
+    /// `--compact-hash-check-time` where the feature gate `CompactHashCheck` is on: how often the leader
+    /// compares the hashes of compactions; 0 is never.
+    pub compact_hash_check_time: Duration,
     /// `--downgrade-check-time`.
     pub downgrade_check_time: Duration,
     /// `--watch-progress-notify-interval`.
@@ -196,6 +201,8 @@ impl Default for Config {
             warning_apply_duration: Duration::from_millis(100),
             lease_checkpoint: false,
             lease_checkpoint_persist: false,
+            corrupt_check_time: Duration::ZERO,
+            compact_hash_check_time: Duration::ZERO,
             downgrade_check_time: Duration::from_secs(5),
             watch_progress_interval: Duration::from_secs(600),
             bootstrap_defrag_threshold_megabytes: 0,

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use mvcc::{EventBatch, View};
 
 use crate::apply::{CommittedBatch, FileCommitted, JobDone, Role};
+use crate::corruption::HashAnswer;
 use crate::decide::{ConfApplied, Persisted};
 use crate::frontend::{AskApply, AskDecide, Tell};
 use crate::persist::SpareMade;
@@ -143,6 +144,16 @@ pub enum ToApply {
     Install(Box<raft::Snapshot>),
     /// Which versions other members run, as they said when they were asked; all that answered.
     PeerVersions(BTreeMap<u64, Version>),
+    /// What another member said of its store.
+    PeerHash(HashAnswer),
+    /// The answer to a `ReadIndex` of the stage itself: the member leads, and what was committed when
+    /// it was asked ends here.
+    ReadConfirmed {
+        /// The ID asked with.
+        id: u64,
+        /// The index.
+        index: u64,
+    },
     /// The member's own log is durable as far as was asked (`Shared::ask_durable`).
     Durable,
     /// Begin the orderly stop; no `Committed` comes after it.

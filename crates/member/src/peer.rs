@@ -19,6 +19,14 @@ pub enum ToPeer {
     Message(Box<raft::Message>),
     /// A state that is too new for the receiver's log.
     Snapshot(Box<Parcel>),
+    /// A question to a member: the hash of its store up to a revision. [`crate::ToApply::PeerHash`]
+    /// answers it, always.
+    AskHash {
+        /// The member.
+        to: u64,
+        /// The revision.
+        revision: i64,
+    },
 }
 
 /// A snapshot message and the data file that goes with it.

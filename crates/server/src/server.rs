@@ -313,6 +313,11 @@ fn member_config(config: &Config, fronts: usize) -> Result<member::Config, Start
         warning_apply_duration: config.warning_apply_duration,
         lease_checkpoint: config.gates.is_on("LeaseCheckpoint"),
         lease_checkpoint_persist: config.gates.is_on("LeaseCheckpointPersist"),
+        corrupt_check_time: config.corrupt_check_time,
+        compact_hash_check_time: match config.gates.is_on("CompactHashCheck") {
+            true => config.compact_hash_check_time,
+            false => Duration::ZERO,
+        },
         downgrade_check_time: config.downgrade_check_time,
         watch_progress_interval: config.watch_progress_notify_interval,
         bootstrap_defrag_threshold_megabytes: config.bootstrap_defrag_threshold_megabytes,

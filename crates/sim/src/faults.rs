@@ -106,6 +106,8 @@ impl Faults {
         config.backend_batch_limit = rng.usize(1..200);
         config.compaction_batch_limit = rng.usize(1..50);
         config.compaction_sleep_interval = Duration::from_millis(rng.u64(1..20));
+        config.corrupt_check_time = Duration::from_millis(rng.u64(500..4000));
+        config.compact_hash_check_time = Duration::from_millis(rng.u64(500..4000));
         config.watch_progress_interval = Duration::from_millis(rng.u64(100..2000));
     }
 

@@ -4,6 +4,7 @@
 
 mod client;
 mod faults;
+mod hashes;
 mod model;
 mod net;
 mod node;

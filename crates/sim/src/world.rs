@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::clock::Instant;
+use api::etcdserverpb::AlarmType;
 use bytes::Bytes;
 use disk::Disk;
 use disk::mem::{CrashMode, MemDisk};
 use member::frontend::{Context, Method, Outcome};
-use member::{Join, Parcel, Router, ToDecide, ToPeer};
+use member::{HashAnswer, Join, Parcel, Router, ToApply, ToDecide, ToPeer};
 
 use crate::client::{Client, Op, Waiting};
 use crate::faults::{Fault, Faults};
+use crate::hashes::HashMail;
 use crate::net::Net;
 use crate::node::{FRONTS, FromFront, Node, Running, Stage};
 use crate::trace::Trace;
@@ -42,6 +44,8 @@ pub(crate) enum Event {
     Landing(Box<Landing>),
     /// A message was lost, and its sender notices.
     Lost { from: usize, life: u64, id: u64 },
+    /// A question for a hash, or the answer, arrives.
+    Hash(Box<HashMail>),
     /// A client acts.
     Client(usize),
     /// A watcher looks whether it has a stream.
@@ -217,6 +221,7 @@ impl World {
             Event::Deliver { to, message } => self.deliver(to, message),
             Event::Landing(landing) => self.land(*landing),
             Event::Lost { from, life, id } => self.decide(from, life, ToDecide::Unreachable { id }),
+            Event::Hash(mail) => self.take_hash(*mail),
             Event::Client(client) => self.client_acts(client),
             Event::Watcher(watcher) => self.watcher_looks(watcher),
             Event::Fault => crate::faults::next(self),
@@ -233,6 +238,17 @@ impl World {
         }
         if let Some(running) = &node.running {
             running.queues.to_decide(message);
+            self.plan(place);
+        }
+    }
+
+    pub(crate) fn apply(&mut self, place: usize, life: u64, message: ToApply) {
+        let node = &self.nodes[place];
+        if node.life != life {
+            return;
+        }
+        if let Some(running) = &node.running {
+            running.queues.to_apply(message);
             self.plan(place);
         }
     }
@@ -520,6 +536,7 @@ impl World {
         let to_id = match &message {
             ToPeer::Message(message) => message.to,
             ToPeer::Snapshot(parcel) => parcel.message.to,
+            ToPeer::AskHash { to, .. } => *to,
         };
         let to = self.by_id.get(&to_id).copied();
         let life = self.nodes[from].life;
@@ -551,6 +568,16 @@ impl World {
                 }
             }
             ToPeer::Snapshot(parcel) => self.ship(from, life, to, *parcel),
+            ToPeer::AskHash { to: id, revision } => self.ask_hash(HashMail {
+                asker: (from, life),
+                asked: to,
+                answer: HashAnswer {
+                    from: id,
+                    revision,
+                    hash: None,
+                },
+                returns: false,
+            }),
         }
     }
 
@@ -920,6 +947,12 @@ impl World {
                 return self.wrong(format!("m{place}: data file: {violation}"));
             }
             facts.push((place, shared.facts()));
+        }
+        // No fault so far changes what a store holds.
+        let corrupt = |alarm: &&member::Alarm| alarm.kind == AlarmType::Corrupt as i32;
+        let mut alarms = facts.iter().flat_map(|(_, facts)| &facts.alarms);
+        if let Some(alarm) = alarms.find(corrupt) {
+            return self.wrong(format!("the data of {:x} is taken for corrupt", alarm.member_id));
         }
         if let Some((first, one)) = facts.first() {
             for (place, other) in &facts {

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod compaction;
+mod corruption;
 pub(crate) mod defrag;
 mod file;
 mod install;
@@ -34,6 +35,7 @@ use crate::router::{Job, JobKind, Router};
 use crate::shared::{Facts, Shared};
 
 use compaction::Compaction;
+use corruption::{Corruption, Hashed};
 use defrag::Defrag;
 use file::DataFile;
 use install::Installing;
@@ -60,6 +62,7 @@ pub struct Apply {
     own: OwnRequests,
     file: DataFile,
     compaction: Compaction,
+    corruption: Corruption,
     defrag: Defrag,
     installing: Installing,
     /// Where readers look: a store that takes another's place publishes there.
@@ -129,6 +132,8 @@ pub(crate) enum Found {
     Scanned(Box<mvcc::CompactionScan>, Result<(), mvcc::Error>),
     /// The data file was copied, and the copy has taken its place.
     Defragmented(Result<bbolt::Db, defrag::Failure>),
+    /// A piece of the store was hashed.
+    Hashed(Hashed),
     /// The store of the leader's state was read.
     Installed(Result<Box<Machine>, crate::Error>),
 }
@@ -206,6 +211,7 @@ impl Apply {
             own,
             file: DataFile::new(&parts.config, parts.snapshot_index),
             compaction: Compaction::new(now),
+            corruption: Corruption::new(&parts.config, now),
             defrag: Defrag::default(),
             installing: Installing::No,
             views: parts.views,
@@ -261,6 +267,9 @@ impl Apply {
         // What they change is seen before anybody is told that the member is ready.
         self.publish(router);
         self.look_at_readiness(now);
+        if !self.stopping {
+            self.step_corruption(now, router);
+        }
         if matches!(self.installing, Installing::No) {
             self.step_compaction(now, router);
         } else {
@@ -288,6 +297,7 @@ impl Apply {
             self.own.next_wake(),
             self.file.next_wake(),
             self.compaction.next_wake(),
+            self.corruption.next_wake(),
             self.lessor.next_wake(),
             self.ready_until,
             self.compactor.as_ref().and_then(Compactor::next_wake),
@@ -318,11 +328,14 @@ impl Apply {
             ToApply::JobDone(JobDone(found)) => match found {
                 Found::Scanned(scan, result) => self.compaction_scanned(*scan, result, now, router)?,
                 Found::Defragmented(result) => self.defragmented(result, now, router)?,
+                Found::Hashed(hashed) => self.own_hashed(hashed, now, router),
                 Found::Installed(machine) => self.installed(machine, now, router)?,
             },
             ToApply::SendSnapshot(message) => self.send_snapshot(message, router),
             ToApply::Install(snapshot) => self.install(snapshot, router),
             ToApply::PeerVersions(others) => self.versions.heard(self.shared.member_id, others),
+            ToApply::PeerHash(answer) => self.peer_hash(&answer, now, router),
+            ToApply::ReadConfirmed { id, index } => self.read_confirmed(id, index),
             ToApply::Durable => self.commit_gated(router),
             ToApply::Dropped { id } => self.own_done(id, Err(error::TIMEOUT), now, router),
             ToApply::SnapshotSaved { index, saved } => self.snapshot_saved(index, saved, now, router),
@@ -450,8 +463,11 @@ impl Apply {
 
     fn set_role(&mut self, role: Role, now: Instant, router: &dyn Router) {
         self.role = role;
-        if !self.is_leader() && self.lessor.is_primary() {
-            self.demote();
+        if !self.is_leader() {
+            self.corruption.abandon();
+            if self.lessor.is_primary() {
+                self.demote();
+            }
         }
         if role.leader != raft::NONE && !self.shared.is_ready() {
             self.publish_attributes(now, router);

@@ -44,7 +44,7 @@ impl Own {
             Own::Attributes => OpKind::ClusterMemberAttrSet,
             Own::ClusterVersion(_) => OpKind::ClusterVersionSet,
             Own::CancelDowngrade => OpKind::DowngradeInfoSet,
-            Own::NoSpace => OpKind::Alarm,
+            Own::NoSpace | Own::Corrupt(_) => OpKind::Alarm,
             Own::Revoke(_) => OpKind::LeaseRevoke,
             Own::Checkpoint | Own::ClearCheckpoint { .. } => OpKind::LeaseCheckpoint,
             Own::Compaction(_) => OpKind::Compaction,
@@ -63,6 +63,8 @@ pub(super) enum Own {
     CancelDowngrade,
     /// The alarm that the quota is used up.
     NoSpace,
+    /// The alarm that a member's data is corrupt.
+    Corrupt(u64),
     /// The revocation of an expired lease.
     Revoke(i64),
     /// Remaining times of leases.
@@ -88,8 +90,13 @@ impl OwnRequests {
         }
     }
 
+    /// An ID that no front thread takes for its own.
+    pub(super) fn next_id(&mut self) -> u64 {
+        self.ids.next_id()
+    }
+
     /// Whether one of this kind is on its way.
-    fn has(&self, wanted: impl Fn(&Own) -> bool) -> bool {
+    pub(super) fn has(&self, wanted: impl Fn(&Own) -> bool) -> bool {
         self.pending.values().any(|(own, _)| wanted(own))
     }
 
@@ -254,7 +261,7 @@ impl Apply {
                 }
                 self.lessor.revoke_finished(lease);
             }
-            (Own::Checkpoint, _) => {}
+            (Own::Checkpoint | Own::Corrupt(_), _) => {}
             (Own::ClearCheckpoint { id, lease }, Ok(_)) => self.renew(id, lease, now, router),
             (Own::ClearCheckpoint { id, .. }, Err(status)) => {
                 let result = Err(status);

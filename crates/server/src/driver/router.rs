@@ -1,8 +1,8 @@
 //! The member's seam, made of queues. No method runs a stage: who called the stage settles later.
 
 use member::{
-    Fatal, Job, JobKind, Level as MemberLevel, LogLine, LogValue, Measure, Router, ToApply, ToCommitter,
-    ToDecide, ToFront, ToPeer, ToPersist,
+    Fatal, HashAnswer, Job, JobKind, Level as MemberLevel, LogLine, LogValue, Measure, Router, ToApply,
+    ToCommitter, ToDecide, ToFront, ToPeer, ToPersist,
 };
 
 use super::{Driver, Event, FromMember};
@@ -72,13 +72,18 @@ impl Router for Driver {
 
     /// This release has no connections to other members: all that is sent is lost, and said to be.
     fn to_peer(&self, message: ToPeer) {
-        self.to_decide(match message {
-            ToPeer::Message(message) => ToDecide::Unreachable { id: message.to },
-            ToPeer::Snapshot(parcel) => ToDecide::SnapshotSent {
+        match message {
+            ToPeer::Message(message) => self.to_decide(ToDecide::Unreachable { id: message.to }),
+            ToPeer::Snapshot(parcel) => self.to_decide(ToDecide::SnapshotSent {
                 id: parcel.message.to,
                 arrived: false,
-            },
-        });
+            }),
+            ToPeer::AskHash { to, revision } => self.to_apply(ToApply::PeerHash(HashAnswer {
+                from: to,
+                revision,
+                hash: None,
+            })),
+        }
     }
 
     fn job(&self, job: Job) {

@@ -1,5 +1,7 @@
 //! Clients: what they ask, and whether what they are told can be true.
 
+use std::time::Duration;
+
 use api::clock::Instant;
 use api::etcdserverpb as pb;
 use api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
@@ -8,6 +10,7 @@ use bytes::Bytes;
 use member::frontend::{Method, Token};
 use prost::Message;
 
+use crate::plan::Plan;
 use crate::truth::{Truth, text};
 
 /// Keys that clients use.
@@ -22,6 +25,7 @@ pub struct Client {
     name: usize,
     values: u64,
     leases: Vec<i64>,
+    rng: fastrand::Rng,
 }
 
 /// A request on its way.
@@ -108,14 +112,20 @@ fn key(rng: &mut fastrand::Rng) -> Bytes {
 
 impl Client {
     /// The client of a number.
-    pub fn new(name: usize, at: (usize, usize)) -> Client {
+    pub fn new(name: usize, at: (usize, usize), plan: &Plan) -> Client {
         Client {
             at,
             waiting: None,
             name,
             values: 0,
             leases: Vec::new(),
+            rng: plan.chance(&format!("client {name}")),
         }
+    }
+
+    /// How long it waits until it looks again.
+    pub fn pause(&mut self) -> Duration {
+        Duration::from_millis(self.rng.u64(1..80))
     }
 
     fn value(&mut self, rng: &mut fastrand::Rng) -> Bytes {
@@ -136,7 +146,14 @@ impl Client {
     }
 
     /// What it asks next.
-    pub fn choose(&mut self, truth: &Truth, rng: &mut fastrand::Rng) -> Op {
+    pub fn choose(&mut self, truth: &Truth) -> Op {
+        let mut rng = self.rng.clone();
+        let op = self.draw(truth, &mut rng);
+        self.rng = rng;
+        op
+    }
+
+    fn draw(&mut self, truth: &Truth, rng: &mut fastrand::Rng) -> Op {
         match rng.u8(0..100) {
             0..40 => {
                 let lease = match self.leases.is_empty() || rng.u8(0..4) > 0 {
@@ -221,14 +238,15 @@ impl Client {
     }
 
     /// Takes the answer to `waiting`. `serial_floor` is what serializable reads of the member that
-    /// answered had shown when this one was asked.
+    /// answered had shown when this one was asked. Tells at which revision something was written.
     pub fn answered(
         &mut self,
         waiting: &Waiting,
         answer: &Bytes,
         truth: &mut Truth,
         serial_floor: &mut i64,
-    ) -> Result<(), String> {
+    ) -> Result<Option<i64>, String> {
+        let mut written = None;
         let told = |what: String| format!("client {}: {}: {what}", self.name, waiting.op.tell());
         let bad = |error: prost::DecodeError| error.to_string();
         let newer = |revision: i64, changed: bool| match revision > waiting.floor
@@ -247,6 +265,7 @@ impl Client {
                 newer(revision, true)?;
                 made(truth, put, revision).map_err(told)?;
                 truth.floor = truth.floor.max(revision);
+                written = Some(revision);
             }
             Op::Delete(delete) => {
                 let response = pb::DeleteRangeResponse::decode(answer.clone()).map_err(bad)?;
@@ -267,6 +286,7 @@ impl Client {
                     )));
                 }
                 truth.floor = truth.floor.max(revision);
+                written = (response.deleted > 0).then_some(revision);
             }
             Op::Swap(txn) => {
                 let response = pb::TxnResponse::decode(answer.clone()).map_err(bad)?;
@@ -274,6 +294,7 @@ impl Client {
                 newer(revision, response.succeeded)?;
                 self.swapped(txn, &response, revision, truth).map_err(told)?;
                 truth.floor = truth.floor.max(revision);
+                written = response.succeeded.then_some(revision);
             }
             Op::Read(read) => {
                 let response = pb::RangeResponse::decode(answer.clone()).map_err(bad)?;
@@ -302,7 +323,7 @@ impl Client {
             }
             Op::Compact(_) | Op::Revoke(_) | Op::Defragment | Op::Members(..) => {}
         }
-        Ok(())
+        Ok(written)
     }
 
     fn swapped(

@@ -139,6 +139,9 @@ pub(crate) fn next(world: &mut World) {
     let Some(kind) = world.rng.choice(world.faults.kinds.clone()) else {
         return;
     };
+    if !world.lets(&kind) {
+        return;
+    }
     let up: Vec<usize> = (0..world.nodes.len())
         .filter(|&place| world.nodes[place].is_up())
         .collect();

@@ -2,15 +2,27 @@
 //! network and disks, clients that know what may be true, and faults. One seed decides everything, so a failure is told
 //! again by its number. Never opens a real file or socket, and never reads a real clock.
 
+mod callers;
 mod client;
+mod consensus;
+mod durable;
 mod faults;
 mod hashes;
 mod model;
 mod net;
 mod node;
+mod plan;
+mod roster;
+mod shrink;
+mod states;
 mod trace;
 mod truth;
+mod verdict;
 mod watcher;
+mod wire;
 mod world;
 
-pub use world::{Report, run};
+pub use plan::Plan;
+pub use shrink::{Smaller, shrink};
+pub use states::{STATES, missing};
+pub use world::{Report, run, run_plan};

@@ -1,12 +1,24 @@
 //! What the log means, written apart from the store and as simply as possible: the committed entries
-//! folded into every version that every key ever had. Keeps all of it, also what is compacted.
+//! folded into every version that every key ever had, and into leases, alarms and members. Keeps all of it, also what
+//! is compacted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use api::etcdserverpb as pb;
+use api::etcdserverpb::alarm_request::AlarmAction;
 use api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use api::etcdserverpb::request_op::Request;
 use prost::Message;
+
+use crate::roster::{Moved, Roster};
+
+/// The shortest time to live of a lease, in seconds: one and a half election timeouts of 1 s, rounded up.
+const TTL_MIN: i64 = 2;
+
+/// The numbers of alarms.
+const NOSPACE: i32 = 1;
+const CORRUPT: i32 = 2;
 
 /// A key as of a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,14 +44,40 @@ pub struct Lease {
     pub keys: BTreeSet<Vec<u8>>,
 }
 
+/// What the log has made beside keys. What does not change is shared between one index and the next.
+#[derive(Clone, Debug, Default)]
+pub struct Aside {
+    /// The leases that are there.
+    pub leases: Rc<BTreeMap<i64, Lease>>,
+    /// Alarms, by kind and member.
+    pub alarms: Rc<BTreeSet<(i32, u64)>>,
+    /// The members.
+    pub roster: Rc<Roster>,
+}
+
+/// What an entry did that is worth knowing of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effect {
+    /// To the cluster.
+    pub moved: Option<Moved>,
+    /// The lease that it ended.
+    pub revoked: Option<i64>,
+    /// The lease that it made, with its seconds.
+    pub granted: Option<(i64, i64)>,
+    /// An alarm went on or off.
+    pub alarm: Option<bool>,
+}
+
 /// Everything that the log has said so far.
 #[derive(Clone, Debug)]
 pub struct Model {
     keys: BTreeMap<Vec<u8>, Vec<Version>>,
     /// What happened at each revision, in order.
     events: BTreeMap<i64, Vec<Vec<u8>>>,
-    /// The leases that are there.
-    pub leases: BTreeMap<i64, Lease>,
+    /// What there is beside keys.
+    pub aside: Aside,
+    /// The same after each entry, by index from 0.
+    history: Vec<Aside>,
     /// The present revision.
     pub revision: i64,
     /// The last compaction.
@@ -53,7 +91,8 @@ impl Default for Model {
         Model {
             keys: BTreeMap::new(),
             events: BTreeMap::new(),
-            leases: BTreeMap::new(),
+            aside: Aside::default(),
+            history: vec![Aside::default()],
             revision: 1,
             compacted: -1,
             revision_at: vec![1],
@@ -70,18 +109,62 @@ struct Change<'a> {
 
 impl Model {
     /// The next entry of the log.
-    pub fn apply(&mut self, kind: raft::EntryKind, data: &[u8]) {
-        if kind == raft::EntryKind::Normal
-            && let Ok(request) = pb::InternalRaftRequest::decode(data)
-        {
-            self.request(&request);
+    pub fn apply(&mut self, kind: raft::EntryKind, data: &[u8]) -> Effect {
+        let mut effect = Effect::default();
+        match kind {
+            raft::EntryKind::Normal => {
+                if let Ok(request) = pb::InternalRaftRequest::decode(data) {
+                    self.request(&request, &mut effect);
+                }
+            }
+            _ => effect.moved = Some(self.roster().change(data)),
         }
         self.revision_at.push(self.revision);
+        self.history.push(self.aside.clone());
+        effect
     }
 
-    fn request(&mut self, request: &pb::InternalRaftRequest) {
+    fn leases(&mut self) -> &mut BTreeMap<i64, Lease> {
+        Rc::make_mut(&mut self.aside.leases)
+    }
+
+    fn roster(&mut self) -> &mut Roster {
+        Rc::make_mut(&mut self.aside.roster)
+    }
+
+    /// What there was beside keys after an entry.
+    pub fn aside_at(&self, index: u64) -> Option<&Aside> {
+        self.history.get(usize::try_from(index).ok()?)
+    }
+
+    /// The entry that made a revision.
+    pub fn index_of(&self, revision: i64) -> u64 {
+        self.revision_at.partition_point(|made| *made < revision) as u64
+    }
+
+    /// Whether an alarm stops a request: CORRUPT everything that reads or writes, NOSPACE what takes space.
+    fn is_stopped(&self, request: &pb::InternalRaftRequest) -> bool {
+        let on = |wanted: i32| self.aside.alarms.iter().any(|(kind, _)| *kind == wanted);
+        let puts = |txn: &pb::TxnRequest| {
+            let mut ops = txn.success.iter().chain(&txn.failure);
+            ops.any(|op| matches!(op.request, Some(Request::RequestPut(_))))
+        };
+        let takes_space =
+            request.put.is_some() || request.lease_grant.is_some() || request.txn.as_ref().is_some_and(puts);
+        let is_data = takes_space
+            || request.txn.is_some()
+            || request.delete_range.is_some()
+            || request.compaction.is_some()
+            || request.lease_revoke.is_some();
+        (is_data && on(CORRUPT)) || (takes_space && on(NOSPACE))
+    }
+
+    fn request(&mut self, request: &pb::InternalRaftRequest, effect: &mut Effect) {
+        if self.is_stopped(request) {
+            return;
+        }
         if let Some(put) = &request.put {
-            if put.lease == 0 || self.leases.contains_key(&put.lease) {
+            if put.lease == 0 || self.aside.leases.contains_key(&put.lease) {
                 self.change(|change| change.put(put));
             }
         } else if let Some(delete) = &request.delete_range {
@@ -89,44 +172,75 @@ impl Model {
                 change.delete(&delete.key, &delete.range_end);
             });
         } else if let Some(txn) = &request.txn {
-            let holds = txn.compare.iter().all(|compare| self.holds(compare));
-            let ops = if holds { &txn.success } else { &txn.failure };
-            let refused = ops.iter().any(|op| match &op.request {
-                Some(Request::RequestPut(put)) => put.lease != 0 && !self.leases.contains_key(&put.lease),
-                _ => false,
-            });
-            if !refused {
-                self.change(|change| {
-                    for op in ops {
-                        match &op.request {
-                            Some(Request::RequestPut(put)) => change.put(put),
-                            Some(Request::RequestDeleteRange(delete)) => {
-                                change.delete(&delete.key, &delete.range_end);
-                            }
-                            _ => {}
-                        }
-                    }
-                });
-            }
+            self.txn(txn);
         } else if let Some(compaction) = &request.compaction {
             if compaction.revision > self.compacted && compaction.revision <= self.revision {
                 self.compacted = compaction.revision;
             }
         } else if let Some(grant) = &request.lease_grant {
-            let lease = Lease {
-                ttl: grant.ttl,
-                ..Lease::default()
-            };
-            self.leases.entry(grant.id).or_insert(lease);
-        } else if let Some(revoke) = &request.lease_revoke
-            && let Some(lease) = self.leases.remove(&revoke.id)
-        {
-            self.change(|change| {
-                for key in &lease.keys {
-                    change.delete_one(key);
-                }
-            });
+            if grant.id != 0 && !self.aside.leases.contains_key(&grant.id) {
+                let ttl = grant.ttl.max(TTL_MIN);
+                let keys = BTreeSet::new();
+                self.leases().insert(grant.id, Lease { ttl, keys });
+                effect.granted = Some((grant.id, ttl));
+            }
+        } else if let Some(revoke) = &request.lease_revoke {
+            if self.aside.leases.contains_key(&revoke.id)
+                && let Some(lease) = self.leases().remove(&revoke.id)
+            {
+                effect.revoked = Some(revoke.id);
+                self.change(|change| {
+                    for key in &lease.keys {
+                        change.delete_one(key);
+                    }
+                });
+            }
+        } else if let Some(alarm) = &request.alarm {
+            effect.alarm = self.alarm(alarm);
+        } else if request.cluster_version_set.is_some() || request.cluster_member_attr_set.is_some() {
+            self.roster().request(request);
         }
+    }
+
+    fn alarm(&mut self, request: &pb::AlarmRequest) -> Option<bool> {
+        let alarm = (request.alarm, request.member_id);
+        let on = match request.action() {
+            AlarmAction::Activate if request.alarm != 0 => true,
+            AlarmAction::Deactivate => false,
+            _ => return None,
+        };
+        if on == self.aside.alarms.contains(&alarm) {
+            return None;
+        }
+        let alarms = Rc::make_mut(&mut self.aside.alarms);
+        match on {
+            true => alarms.insert(alarm),
+            false => alarms.remove(&alarm),
+        };
+        Some(on)
+    }
+
+    fn txn(&mut self, txn: &pb::TxnRequest) {
+        let holds = txn.compare.iter().all(|compare| self.holds(compare));
+        let ops = if holds { &txn.success } else { &txn.failure };
+        let refused = ops.iter().any(|op| match &op.request {
+            Some(Request::RequestPut(put)) => put.lease != 0 && !self.aside.leases.contains_key(&put.lease),
+            _ => false,
+        });
+        if refused {
+            return;
+        }
+        self.change(|change| {
+            for op in ops {
+                match &op.request {
+                    Some(Request::RequestPut(put)) => change.put(put),
+                    Some(Request::RequestDeleteRange(delete)) => {
+                        change.delete(&delete.key, &delete.range_end);
+                    }
+                    _ => {}
+                }
+            }
+        });
     }
 
     fn change(&mut self, make: impl FnOnce(&mut Change<'_>)) {
@@ -221,14 +335,15 @@ impl Change<'_> {
 
     fn put(&mut self, put: &pb::PutRequest) {
         let before = self.model.newest(&put.key).cloned();
-        if let Some(lease) = before
-            .as_ref()
-            .and_then(|before| self.model.leases.get_mut(&before.lease))
-        {
-            lease.keys.remove(put.key.as_ref());
-        }
-        if let Some(lease) = self.model.leases.get_mut(&put.lease) {
-            lease.keys.insert(put.key.to_vec());
+        let held = before.as_ref().map_or(0, |before| before.lease);
+        if held != 0 || put.lease != 0 {
+            let leases = self.model.leases();
+            if let Some(lease) = leases.get_mut(&held) {
+                lease.keys.remove(put.key.as_ref());
+            }
+            if let Some(lease) = leases.get_mut(&put.lease) {
+                lease.keys.insert(put.key.to_vec());
+            }
         }
         let version = Version {
             revision: self.revision,
@@ -252,7 +367,9 @@ impl Change<'_> {
         let Some(before) = self.model.newest(key).cloned() else {
             return;
         };
-        if let Some(lease) = self.model.leases.get_mut(&before.lease) {
+        if before.lease != 0
+            && let Some(lease) = self.model.leases().get_mut(&before.lease)
+        {
             lease.keys.remove(key);
         }
         let version = Version {

@@ -38,11 +38,9 @@ impl Trace {
             "saved snapshot to disk" => Some("snapshot files"),
             "finished scheduled compaction" => Some("compactions"),
             "finished defragmenting directory" => Some("defragmentations"),
-            "lease expired" => Some("leases expired"),
             text if text.starts_with("repaired WAL") => Some("torn tails repaired"),
             text if text.starts_with("Recovering from snapshot backend") => Some("received files recovered"),
             text if text.starts_with("no space") => Some("full disks noticed"),
-            text if text.starts_with("leadership transfer") => Some("leaders that handed over"),
             _ => None,
         };
         if let Some(what) = counted {

@@ -6,23 +6,32 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use mvcc::Wait;
 
-use crate::model::Model;
+use crate::model::{Aside, Effect, Model};
 
 /// See the module.
 #[derive(Default)]
 pub struct Truth {
     entries: Vec<(u64, raft::EntryKind, Bytes)>,
+    /// The term in which each entry was known to be committed, at the latest.
+    committed_in: Vec<u64>,
     /// The meaning of the entries.
     pub model: Model,
-    leaders: BTreeMap<u64, u64>,
+    pub(crate) leaders: BTreeMap<u64, u64>,
     /// The newest revision that a client has seen in an answer that is linearizable: whoever asks
     /// from now on must see at least this.
     pub floor: i64,
 }
 
 impl Truth {
-    /// Entries that a member's raft says are committed (state machine safety: no index ever has two).
-    pub fn committed(&mut self, who: u64, entries: &[raft::Entry]) -> Result<(), String> {
+    /// Entries that a member's raft says, in a term, are committed (state machine safety: no index ever has two). What
+    /// those did that were not known, with their terms.
+    pub fn committed(
+        &mut self,
+        who: u64,
+        term: u64,
+        entries: &[raft::Entry],
+    ) -> Result<Vec<(u64, Effect)>, String> {
+        let mut effects = Vec::new();
         for entry in entries {
             let place = usize::try_from(entry.index).unwrap_or(usize::MAX);
             let known = self.entries.len();
@@ -43,9 +52,16 @@ impl Truth {
                 continue;
             }
             self.entries.push((entry.term, entry.kind, entry.data.clone()));
-            self.model.apply(entry.kind, &entry.data);
+            self.committed_in.push(term.max(entry.term));
+            effects.push((entry.term, self.model.apply(entry.kind, &entry.data)));
         }
-        Ok(())
+        Ok(effects)
+    }
+
+    /// The term of a committed entry, and a term in which it was committed.
+    pub fn entry_terms(&self, index: u64) -> Option<(u64, u64)> {
+        let place = usize::try_from(index).ok()?.checked_sub(1)?;
+        Some((self.entries.get(place)?.0, self.committed_in[place]))
     }
 
     /// A member leads in a term (election safety: no term has two leaders).
@@ -81,6 +97,43 @@ impl Truth {
                 "member {who:x} has applied entry {place}, which nobody committed"
             )),
         }
+    }
+
+    /// Whether a member's leases, alarms and members are what the log says after an entry.
+    pub fn check_aside(
+        &self,
+        who: u64,
+        index: u64,
+        facts: &member::Facts,
+        leases: &state::Leases,
+    ) -> Result<(), String> {
+        let Some(wanted) = self.model.aside_at(index) else {
+            return Err(format!(
+                "member {who:x} has applied entry {index}, which nobody committed"
+            ));
+        };
+        same_aside(wanted, facts, leases)
+            .map_err(|what| format!("member {who:x} after entry {index}: {what}"))
+    }
+
+    /// Whether the keys that changed after the revision `from` are what the log says.
+    pub fn check_changes(&self, who: u64, from: i64, view: &mvcc::View) -> Result<(), String> {
+        for (_, key) in self.model.events(&[0], &[0], from + 1, view.revision) {
+            let options = mvcc::RangeOptions {
+                key,
+                ..mvcc::RangeOptions::default()
+            };
+            let Ok(found) = view.range(&options, Wait::Yes) else {
+                // Faults of the disk are another judge's.
+                return Ok(());
+            };
+            let kvs = found.kvs.iter().map(|kv| prost::Message::decode(kv.clone()));
+            let kvs: Result<Vec<_>, prost::DecodeError> = kvs.collect();
+            let kvs = kvs.map_err(|error| format!("member {who:x}: {error}"))?;
+            self.same_keys(&kvs, key, b"", view.revision)
+                .map_err(|what| format!("member {who:x} at revision {}: {what}", view.revision))?;
+        }
+        Ok(())
     }
 
     /// Whether a member holds exactly the keys that the log says.
@@ -127,6 +180,33 @@ impl Truth {
         match kvs.get(wanted.len()) {
             Some(kv) => Err(format!("{kv:?} should not be there")),
             None => Ok(()),
+        }
+    }
+}
+
+fn same_aside(wanted: &Aside, facts: &member::Facts, leases: &state::Leases) -> Result<(), String> {
+    wanted.roster.same(facts)?;
+    let alarms: Vec<(i32, u64)> = facts
+        .alarms
+        .iter()
+        .map(|alarm| (alarm.kind, alarm.member_id))
+        .collect();
+    if !alarms.iter().eq(wanted.alarms.iter()) {
+        return Err(format!("alarms {alarms:?} instead of {:?}", wanted.alarms));
+    }
+    let same = leases.len() == wanted.leases.len()
+        && leases
+            .iter()
+            .zip(wanted.leases.iter())
+            .all(|((id, is), (other, lease))| {
+                let keys = is.keys.iter().map(|key| key.as_ref());
+                id == *other && is.ttl == lease.ttl && keys.eq(lease.keys.iter().map(Vec::as_slice))
+            });
+    match same {
+        true => Ok(()),
+        false => {
+            let is: Vec<_> = leases.iter().collect();
+            Err(format!("leases {is:?} instead of {:?}", wanted.leases))
         }
     }
 }

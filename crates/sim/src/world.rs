@@ -1,27 +1,28 @@
 //! The cluster, its clients and its time. One seed decides everything that happens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use api::clock::Instant;
-use api::etcdserverpb::AlarmType;
-use bytes::Bytes;
-use disk::Disk;
 use disk::mem::{CrashMode, MemDisk};
-use member::frontend::{Context, Method, Outcome};
-use member::{HashAnswer, Join, Parcel, Router, ToApply, ToDecide, ToPeer};
+use member::{Join, Router, ToApply, ToDecide, ToPeer};
 
-use crate::client::{Client, Op, Waiting};
+use crate::client::Client;
+use crate::consensus::{self, Consensus};
 use crate::faults::{Fault, Faults};
 use crate::hashes::HashMail;
+use crate::model::Effect;
 use crate::net::Net;
-use crate::node::{FRONTS, FromFront, Node, Running, Stage};
+use crate::node::{FRONTS, Node, Running, Stage};
+use crate::plan::Plan;
+use crate::roster::Moved;
 use crate::trace::Trace;
 use crate::truth::Truth;
 use crate::watcher::Watcher;
+use crate::wire::Landing;
 
 /// Owners of tokens from here on are watchers.
-const WATCHERS: usize = 1000;
+pub(crate) const WATCHERS: usize = 1000;
 
 /// What a turn takes at least.
 const TURN_MIN: Duration = Duration::from_micros(5);
@@ -58,35 +59,39 @@ pub(crate) enum Event {
     End(Fault),
 }
 
-/// A snapshot that has travelled.
-pub(crate) struct Landing {
-    from: usize,
-    life: u64,
-    to: usize,
-    message: raft::Message,
-    content: Vec<u8>,
-    whole: bool,
-}
-
 /// See the module.
 pub struct World {
     /// The time.
     pub now: Instant,
     pub(crate) rng: fastrand::Rng,
-    agenda: BTreeMap<(Instant, u64), Event>,
-    sequence: u64,
+    pub(crate) plan: Plan,
+    /// Clients and watchers that are there.
+    actors: Vec<String>,
+    faults_drawn: u64,
+    faults_seen: Vec<(u64, String)>,
+    pub(crate) agenda: BTreeMap<(Instant, u64), Event>,
+    pub(crate) sequence: u64,
     pub(crate) nodes: Vec<Node>,
     pub(crate) by_id: BTreeMap<u64, usize>,
     pub(crate) net: Net,
     pub(crate) truth: Truth,
-    clients: Vec<Client>,
-    watchers: Vec<Watcher>,
+    pub(crate) consensus: Consensus,
+    /// What each place's process had shown when it was looked at last: process, index and revision.
+    shown: BTreeMap<usize, (u64, u64, i64)>,
+    /// Leases that clients asked to be revoked.
+    pub(crate) asked_revocations: BTreeSet<i64>,
+    /// In which term each lease was granted.
+    granted_in: BTreeMap<i64, u64>,
+    /// Who led last.
+    last_leader: u64,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) watchers: Vec<Watcher>,
     pub(crate) faults: Faults,
     pub(crate) trace: Trace,
     /// What serializable reads have shown, by place and process.
-    serial: BTreeMap<(usize, u64), i64>,
+    pub(crate) serial: BTreeMap<(usize, u64), i64>,
     /// How many turns each stage had in a second.
-    turns: BTreeMap<(usize, Stage), (u64, u32)>,
+    pub(crate) turns: BTreeMap<(usize, Stage), (u64, u32)>,
     /// Whether clients and faults rest.
     pub(crate) calm: bool,
     pub(crate) violation: Option<String>,
@@ -103,6 +108,10 @@ pub struct Report {
     pub time: Duration,
     /// What happened how often.
     pub counts: BTreeMap<&'static str, u64>,
+    /// The faults that came: number and kind.
+    pub faults: Vec<(u64, String)>,
+    /// Who acted: what a plan may leave out.
+    pub actors: Vec<String>,
     /// A sum over all that happened: equal for equal runs.
     pub digest: u64,
     /// The last things that happened, for people.
@@ -111,8 +120,13 @@ pub struct Report {
 
 /// Runs the world of a seed for so long, then lets it come to rest and judges.
 pub fn run(seed: u64, span: Duration) -> Report {
-    let mut world = World::new(seed);
-    let end = Instant::from_start(span);
+    run_plan(&Plan::new(seed, span))
+}
+
+/// Runs what is left of a seed's world.
+pub fn run_plan(plan: &Plan) -> Report {
+    let mut world = World::new(plan.clone());
+    let end = Instant::from_start(plan.span);
     world.run_until(end);
     if world.violation.is_none() {
         world.settle_and_judge();
@@ -120,24 +134,30 @@ pub fn run(seed: u64, span: Duration) -> Report {
     let mut counts = std::mem::take(&mut world.trace.counts);
     counts.insert("terms with a leader", world.truth.elections() as u64);
     counts.insert("entries", world.truth.entries() as u64);
+    counts.insert(
+        "entries that lost their place to others",
+        world.consensus.replaced(),
+    );
     for watcher in &world.watchers {
         *counts.entry("events seen by watchers").or_default() += watcher.seen;
         *counts.entry("progress notifications").or_default() += watcher.notified;
         *counts.entry("watchers overtaken by compactions").or_default() += watcher.overtaken;
     }
     Report {
-        seed,
+        seed: plan.seed,
         violation: world.violation,
         time: world.now.since_start(),
         counts,
+        faults: world.faults_seen,
+        actors: world.actors,
         digest: world.trace.digest(),
         timeline: world.trace.lines(),
     }
 }
 
 impl World {
-    pub(crate) fn new(seed: u64) -> World {
-        let mut rng = fastrand::Rng::with_seed(seed);
+    pub(crate) fn new(plan: Plan) -> World {
+        let mut rng = fastrand::Rng::with_seed(plan.seed);
         let size = if rng.u8(0..4) == 0 { 5 } else { 3 };
         let faults = Faults::draw(&mut rng);
         // One place more, for members that join.
@@ -146,8 +166,8 @@ impl World {
         for node in &mut nodes {
             faults.configure(&mut node.config, &mut rng);
         }
-        let clients =
-            (0..rng.usize(2..8)).map(|name| Client::new(name, (rng.usize(0..size), rng.usize(0..FRONTS))));
+        let clients = (0..rng.usize(2..8))
+            .map(|name| Client::new(name, (rng.usize(0..size), rng.usize(0..FRONTS)), &plan));
         let clients = clients.collect::<Vec<_>>();
         let watchers = (0..rng.usize(1..6))
             .map(|_| Watcher::new(&mut rng))
@@ -155,12 +175,21 @@ impl World {
         let mut world = World {
             now: Instant::default(),
             rng,
+            plan,
+            faults_drawn: 0,
+            faults_seen: Vec::new(),
+            actors: Vec::new(),
             agenda: BTreeMap::new(),
             sequence: 0,
             nodes,
             by_id: BTreeMap::new(),
             net: Net::default(),
             truth: Truth::default(),
+            consensus: Consensus::default(),
+            shown: BTreeMap::new(),
+            asked_revocations: BTreeSet::new(),
+            granted_in: BTreeMap::new(),
+            last_leader: 0,
             clients,
             watchers,
             faults,
@@ -175,21 +204,48 @@ impl World {
             world.after(delay, Event::Start(place));
         }
         for client in 0..world.clients.len() {
-            world.after(Duration::from_millis(1500), Event::Client(client));
+            world.enters(format!("client {client}"), Event::Client(client));
         }
         for watcher in 0..world.watchers.len() {
-            world.after(Duration::from_millis(1500), Event::Watcher(watcher));
+            world.enters(format!("watcher {watcher}"), Event::Watcher(watcher));
         }
         let first = world.faults.pause(&mut world.rng);
         world.after(Duration::from_secs(2) + first, Event::Fault);
         world
     }
 
+    /// Somebody begins to act, unless the plan leaves them out.
+    pub(crate) fn enters(&mut self, actor: String, event: Event) {
+        if self.plan.has(&actor) {
+            self.actors.push(actor);
+            self.after(Duration::from_millis(1500), event);
+        }
+    }
+
+    /// Whether the fault that is being drawn comes; the plan may leave it out.
+    pub(crate) fn lets(&mut self, kind: &dyn std::fmt::Debug) -> bool {
+        let kind = format!("{kind:?}");
+        let comes = self.plan.lets(self.faults_drawn, &kind);
+        if comes {
+            self.faults_seen.push((self.faults_drawn, kind));
+        }
+        comes
+    }
+
+    /// Each fault has chance of its own, so that one more or less changes nothing in the others.
+    fn fault(&mut self) {
+        self.faults_drawn += 1;
+        let chance = self.plan.chance(&format!("fault {}", self.faults_drawn));
+        let rng = std::mem::replace(&mut self.rng, chance);
+        crate::faults::next(self);
+        self.rng = rng;
+    }
+
     pub(crate) fn after(&mut self, delay: Duration, event: Event) {
         self.at(self.now + delay, event);
     }
 
-    fn at(&mut self, at: Instant, event: Event) {
+    pub(crate) fn at(&mut self, at: Instant, event: Event) {
         self.sequence += 1;
         self.agenda.insert((at.max(self.now), self.sequence), event);
     }
@@ -209,12 +265,12 @@ impl World {
         self.now = self.now.max(end);
     }
 
-    fn wrong(&mut self, what: String) {
+    pub(crate) fn wrong(&mut self, what: String) {
         self.trace.tell(self.now, format!("VIOLATION: {what}"));
         self.violation.get_or_insert(what);
     }
 
-    fn happen(&mut self, event: Event) {
+    pub(crate) fn happen(&mut self, event: Event) {
         match event {
             Event::Turn { place, life, stage } => self.turn(place, life, stage),
             Event::Tick { place, life } => self.tick(place, life),
@@ -224,14 +280,14 @@ impl World {
             Event::Hash(mail) => self.take_hash(*mail),
             Event::Client(client) => self.client_acts(client),
             Event::Watcher(watcher) => self.watcher_looks(watcher),
-            Event::Fault => crate::faults::next(self),
+            Event::Fault => self.fault(),
             Event::Start(place) => self.start(place),
             Event::End(fault) => crate::faults::end(self, fault),
         }
     }
 
     /// A message for the raft stage of a process that may have ended.
-    fn decide(&mut self, place: usize, life: u64, message: ToDecide) {
+    pub(crate) fn decide(&mut self, place: usize, life: u64, message: ToDecide) {
         let node = &self.nodes[place];
         if node.life != life {
             return;
@@ -267,7 +323,11 @@ impl World {
         let seed = self.rng.u64(..);
         match Running::start(&node.disk, &node.config, Instant::default(), unix_ms, seed) {
             Ok(running) => {
-                let id = running.member.shared.member_id;
+                let shared = &running.member.shared;
+                if shared.pulse.committed() > running.member.views.peek().applied_index {
+                    self.trace.count("starts with a log ahead of the data file");
+                }
+                let id = shared.member_id;
                 let life = node.life;
                 self.by_id.insert(id, place);
                 self.nodes[place].running = Some(running);
@@ -281,7 +341,7 @@ impl World {
         }
     }
 
-    fn refused(&mut self, place: usize, reason: String) {
+    pub(crate) fn refused(&mut self, place: usize, reason: String) {
         self.trace
             .tell(self.now, format!("m{place} refuses to start: {reason}"));
         let node = &mut self.nodes[place];
@@ -314,7 +374,7 @@ impl World {
         self.nodes[place].disk.set_cold(cold);
     }
 
-    fn forget_process(&mut self, place: usize) {
+    pub(crate) fn forget_process(&mut self, place: usize) {
         self.nodes[place].running = None;
         self.nodes[place].life += 1;
         for client in &mut self.clients {
@@ -364,7 +424,7 @@ impl World {
 
     // ---- turns
 
-    fn tick(&mut self, place: usize, life: u64) {
+    pub(crate) fn tick(&mut self, place: usize, life: u64) {
         let node = &self.nodes[place];
         if node.life != life || !node.is_up() {
             return;
@@ -386,7 +446,7 @@ impl World {
     }
 
     /// Sees to it that each stage that has something to do gets its turn.
-    fn plan(&mut self, place: usize) {
+    pub(crate) fn plan(&mut self, place: usize) {
         let now = self.now;
         let node = &mut self.nodes[place];
         let (life, paused, sync_time) = (node.life, node.paused_until, node.sync_time);
@@ -420,7 +480,7 @@ impl World {
         }
     }
 
-    fn turn(&mut self, place: usize, life: u64, stage: Stage) {
+    pub(crate) fn turn(&mut self, place: usize, life: u64, stage: Stage) {
         let now = self.now;
         let node = &mut self.nodes[place];
         let local = node.local(now);
@@ -448,7 +508,7 @@ impl World {
     }
 
     /// Takes what a turn left: messages, answers, news for the judges.
-    fn settle(&mut self, place: usize) {
+    pub(crate) fn settle(&mut self, place: usize) {
         let Some(running) = &mut self.nodes[place].running else {
             return;
         };
@@ -465,19 +525,22 @@ impl World {
         for line in lines {
             self.trace.log(self.now, place, &line);
         }
-        if let Err(what) = self.truth.committed(id, &committed) {
-            return self.wrong(what);
+        match self.truth.committed(id, term, &committed) {
+            Ok(effects) => {
+                for (term, effect) in effects {
+                    self.note(term, &effect);
+                }
+            }
+            Err(what) => return self.wrong(what),
         }
         if leads {
             match self.truth.leads(id, term) {
-                Ok(true) => self
-                    .trace
-                    .tell(self.now, format!("m{place} leads in term {term}")),
+                Ok(true) => self.takes_over(place, id, term),
                 Ok(false) => {}
                 Err(what) => return self.wrong(what),
             }
         }
-        if let Err(what) = self.truth.check_revision(id, &view) {
+        if let Err(what) = self.check_state(place, &view) {
             return self.wrong(what);
         }
         if self.rng.u16(0..2000) == 0
@@ -486,6 +549,14 @@ impl World {
             return self.wrong(what);
         }
         for message in sent {
+            if let ToPeer::Message(message) = &message {
+                if let Err(what) = self.consensus.leaves(message, view.applied_index, &self.truth) {
+                    return self.wrong(what);
+                }
+                if let Some(what) = consensus::remarkable(message) {
+                    self.trace.count(what);
+                }
+            }
             self.send(place, message);
         }
         for (front, token, what) in replies {
@@ -510,13 +581,83 @@ impl World {
         self.plan(place);
     }
 
+    /// Holds what a member shows against the log, as far as it is new.
+    fn check_state(&mut self, place: usize, view: &mvcc::View) -> Result<(), String> {
+        let node = &self.nodes[place];
+        let Some(running) = &node.running else {
+            return Ok(());
+        };
+        let id = running.member.shared.member_id;
+        self.truth.check_revision(id, view)?;
+        let before = self.shown.get(&place).filter(|shown| shown.0 == node.life);
+        let (index, revision) = before.map_or((u64::MAX, view.revision), |shown| (shown.1, shown.2));
+        if index == view.applied_index {
+            return Ok(());
+        }
+        let (facts, leases) = (running.member.shared.facts(), running.member.leases());
+        self.truth.check_aside(id, view.applied_index, &facts, leases)?;
+        if node.disk.stopped() {
+            return Ok(());
+        }
+        match before {
+            Some(_) => self.truth.check_changes(id, revision, view)?,
+            None => self.truth.check_content(id, view)?,
+        }
+        let shown = (node.life, view.applied_index, view.revision);
+        self.shown.insert(place, shown);
+        Ok(())
+    }
+
+    fn takes_over(&mut self, place: usize, id: u64, term: u64) {
+        self.trace
+            .tell(self.now, format!("m{place} leads in term {term}"));
+        let before = std::mem::replace(&mut self.last_leader, id);
+        if before != 0 && before != id {
+            self.trace.count("leaders that took over from another");
+        }
+    }
+
+    /// What a newly committed entry did.
+    fn note(&mut self, term: u64, effect: &Effect) {
+        match effect.moved {
+            Some(Moved::Learner) => self.trace.count("learners added"),
+            Some(Moved::Voter) => self.trace.count("voters added"),
+            Some(Moved::Promoted) => self.trace.count("learners promoted"),
+            Some(Moved::Updated) => self.trace.count("members updated"),
+            Some(Moved::Refused) => self.trace.count("changes of members refused by the log"),
+            Some(Moved::Removed(id)) => {
+                self.trace.count("members removed");
+                if id == self.last_leader {
+                    self.trace.count("leaders removed");
+                }
+            }
+            None => {}
+        }
+        if let Some((id, _)) = effect.granted {
+            self.granted_in.insert(id, term);
+        }
+        if let Some(id) = effect.revoked
+            && !self.asked_revocations.contains(&id)
+        {
+            self.trace.count("leases expired");
+            if self.granted_in.get(&id).is_some_and(|granted| *granted != term) {
+                self.trace.count("leases expired under another leader");
+            }
+        }
+        match effect.alarm {
+            Some(true) => self.trace.count("NOSPACE raised"),
+            Some(false) => self.trace.count("NOSPACE disarmed"),
+            None => {}
+        }
+    }
+
     /// Whether the cluster has removed the member, as any process knows.
-    fn is_removed(&self, id: u64) -> bool {
+    pub(crate) fn is_removed(&self, id: u64) -> bool {
         let mut running = self.nodes.iter().filter_map(|node| node.running.as_ref());
         running.any(|running| running.member.shared.facts().removed.contains(&id))
     }
 
-    fn broke(&mut self, place: usize, reason: &str) {
+    pub(crate) fn broke(&mut self, place: usize, reason: &str) {
         self.trace.tell(self.now, format!("m{place} breaks: {reason}"));
         if self.nodes[place].disk.stopped() {
             return self.die(place);
@@ -528,449 +669,5 @@ impl World {
         self.crash(place, None);
         let delay = Duration::from_millis(self.rng.u64(100..3000));
         self.after(delay, Event::Start(place));
-    }
-
-    // ---- the network
-
-    fn send(&mut self, from: usize, message: ToPeer) {
-        let to_id = match &message {
-            ToPeer::Message(message) => message.to,
-            ToPeer::Snapshot(parcel) => parcel.message.to,
-            ToPeer::AskHash { to, .. } => *to,
-        };
-        let to = self.by_id.get(&to_id).copied();
-        let life = self.nodes[from].life;
-        match message {
-            ToPeer::Message(message) => {
-                let arrivals = match to {
-                    Some(to) => self.net.arrivals(from, to, &mut self.rng),
-                    None => Vec::new(),
-                };
-                if arrivals.is_empty() {
-                    self.trace.count("messages lost");
-                    let notice = Duration::from_millis(self.rng.u64(1..200));
-                    self.after(
-                        notice,
-                        Event::Lost {
-                            from,
-                            life,
-                            id: to_id,
-                        },
-                    );
-                }
-                for (copy, delay) in arrivals.iter().enumerate() {
-                    if copy > 0 {
-                        self.trace.count("messages that came twice");
-                    }
-                    let to = to.expect("only known members are reached");
-                    let message = message.clone();
-                    self.after(*delay, Event::Deliver { to, message });
-                }
-            }
-            ToPeer::Snapshot(parcel) => self.ship(from, life, to, *parcel),
-            ToPeer::AskHash { to: id, revision } => self.ask_hash(HashMail {
-                asker: (from, life),
-                asked: to,
-                answer: HashAnswer {
-                    from: id,
-                    revision,
-                    hash: None,
-                },
-                returns: false,
-            }),
-        }
-    }
-
-    fn ship(&mut self, from: usize, life: u64, to: Option<usize>, parcel: Parcel) {
-        let mut content = Vec::new();
-        let mut stream = parcel.db.stream();
-        while let Ok(Some(chunk)) = stream.next_chunk() {
-            content.extend_from_slice(&chunk);
-        }
-        let reached = to.is_some_and(|to| !self.net.cut.contains(&(from, to)));
-        let torn = self.rng.f64() < self.net.tear;
-        let message = parcel.message;
-        let takes = Duration::from_millis(self.rng.u64(5..400));
-        self.trace.count("snapshots sent");
-        let landing = Landing {
-            from,
-            life,
-            to: to.unwrap_or(from),
-            message,
-            content,
-            whole: reached && !torn,
-        };
-        self.after(takes, Event::Landing(Box::new(landing)));
-    }
-
-    fn deliver(&mut self, to: usize, message: Box<raft::Message>) {
-        let node = &self.nodes[to];
-        let (life, paused) = (node.life, node.paused_until);
-        if !node.is_up() {
-            return;
-        }
-        if paused > self.now {
-            return self.at(paused, Event::Deliver { to, message });
-        }
-        // Who is removed is told so by those who know, and stops (etcd: rafthttp answers 410).
-        let knows = node.running.as_ref().map(|running| running.member.shared.facts());
-        if knows.is_some_and(|facts| facts.removed.contains(&message.from)) {
-            if let Some(&from) = self.by_id.get(&message.from) {
-                let life = self.nodes[from].life;
-                self.trace.count("messages of removed members");
-                self.decide(from, life, ToDecide::Stop);
-            }
-            return;
-        }
-        self.decide(to, life, ToDecide::Peer(message));
-    }
-
-    fn land(&mut self, landing: Landing) {
-        let id = landing.message.to;
-        let sender = (landing.from, landing.life);
-        let arrived = landing.whole && self.nodes[landing.to].is_up() && self.accept(landing);
-        if !arrived {
-            self.trace.count("snapshots that did not arrive");
-        }
-        self.decide(sender.0, sender.1, ToDecide::SnapshotSent { id, arrived });
-    }
-
-    fn accept(&mut self, landing: Landing) -> bool {
-        let node = &mut self.nodes[landing.to];
-        let name = format!("tmp{}", self.sequence);
-        let path = node.config.snap_dir().join(name);
-        let disk: std::sync::Arc<dyn Disk> = node.disk.shared();
-        let written = disk.open(&path, disk::Open::CreateNew).and_then(|file| {
-            file.write_at(&landing.content, 0)?;
-            file.sync_all()
-        });
-        let accepted = written.map_err(|error| error.to_string()).and_then(|()| {
-            member::peer::accept_snapshot(&disk, &path, &landing.message, &node.config)
-                .map_err(|error| error.to_string())
-        });
-        let life = node.life;
-        match accepted {
-            Ok(_) => {
-                self.trace.count("snapshots that arrived");
-                self.decide(landing.to, life, ToDecide::Peer(Box::new(landing.message)));
-                true
-            }
-            Err(reason) => {
-                self.trace
-                    .tell(self.now, format!("m{} rejects a snapshot: {reason}", landing.to));
-                false
-            }
-        }
-    }
-
-    // ---- clients
-
-    fn reply(&mut self, place: usize, front: usize, token: member::frontend::Token, what: FromFront) {
-        let Some(running) = &mut self.nodes[place].running else {
-            return;
-        };
-        let Some(owner) = running.owners[front].get(&token).copied() else {
-            return;
-        };
-        match what {
-            FromFront::Wake => {
-                if owner >= WATCHERS {
-                    self.watcher_reads(owner - WATCHERS, place, front, token);
-                }
-            }
-            FromFront::Reply(result) => {
-                running.owners[front].remove(&token);
-                let waiting = self.clients[owner]
-                    .waiting
-                    .take_if(|waiting| waiting.token == token);
-                if let Some(waiting) = waiting {
-                    self.answered(owner, waiting, result);
-                }
-            }
-        }
-    }
-
-    fn client_acts(&mut self, client: usize) {
-        let again = Duration::from_millis(self.rng.u64(1..80));
-        self.after(again, Event::Client(client));
-        if self.calm {
-            return;
-        }
-        if let Some(waiting) = &self.clients[client].waiting {
-            if self.now - waiting.since > Duration::from_secs(9) {
-                self.give_up(client);
-            }
-            return;
-        }
-        if self.rng.u8(0..30) == 0 {
-            self.clients[client].at = (self.rng.usize(0..self.nodes.len()), self.rng.usize(0..FRONTS));
-        }
-        let op = self.clients[client].choose(&self.truth, &mut self.rng);
-        self.ask(client, op);
-    }
-
-    fn give_up(&mut self, client: usize) {
-        let (place, front) = self.clients[client].at;
-        let Some(waiting) = self.clients[client].waiting.take() else {
-            return;
-        };
-        self.trace.count("requests given up");
-        let node = &mut self.nodes[place];
-        if let Some(running) = node.running.as_mut().filter(|_| node.life == waiting.life) {
-            running.owners[front].remove(&waiting.token);
-            running.fronts[front].cancel(waiting.token);
-            running.drain_front(front);
-            self.settle(place);
-        }
-        self.clients[client].at.0 = self.rng.usize(0..self.nodes.len());
-    }
-
-    /// Asks; `false` if nobody is there.
-    pub(crate) fn ask(&mut self, client: usize, op: Op) -> bool {
-        let (place, front) = self.clients[client].at;
-        let node = &mut self.nodes[place];
-        let local = node.local(self.now);
-        let life = node.life;
-        let awake = node.paused_until <= self.now;
-        let Some(running) = node.running.as_mut().filter(|_| awake) else {
-            self.clients[client].at.0 = self.rng.usize(0..self.nodes.len());
-            return false;
-        };
-        self.trace.count("requests");
-        let token = running.token(front, client);
-        let (method, message) = op.call();
-        let context = Context {
-            deadline: Some(local + Duration::from_secs(8)),
-            ..Context::default()
-        };
-        let waiting = Waiting {
-            token,
-            life,
-            op,
-            since: self.now,
-            floor: self.truth.floor,
-        };
-        let outcome = running.fronts[front].call(token, method, message, context, local);
-        running.drain_front(front);
-        match outcome {
-            Outcome::Pending => self.clients[client].waiting = Some(waiting),
-            Outcome::Done(result) => {
-                running.owners[front].remove(&token);
-                self.answered(client, waiting, result);
-            }
-        }
-        self.settle(place);
-        true
-    }
-
-    /// The operator uses the connection of the client 0, if that is free.
-    pub(crate) fn ask_as_operator(&mut self, place: usize, op: Op) {
-        if self.clients[0].waiting.is_none() {
-            self.clients[0].at = (place, 0);
-            self.ask(0, op);
-        }
-    }
-
-    fn answered(&mut self, client: usize, waiting: Waiting, result: Result<Bytes, api::error::Status>) {
-        match result {
-            Ok(answer) => {
-                self.trace.count("answers");
-                let place = self.clients[client].at.0;
-                let serial = self.serial.entry((place, waiting.life)).or_default();
-                let judged = self.clients[client].answered(&waiting, &answer, &mut self.truth, serial);
-                match judged {
-                    Ok(()) => {
-                        if let Op::Members(method, _) = waiting.op {
-                            crate::faults::members_changed(self, method, &answer);
-                        }
-                    }
-                    Err(what) => self.wrong(format!("m{place}: {what}")),
-                }
-            }
-            Err(status) => {
-                self.trace.count("refusals");
-                self.trace.sum(&status.message);
-                if let Op::Members(..) = waiting.op {
-                    self.trace
-                        .tell(self.now, format!("{}: {}", waiting.op.tell(), status.message));
-                }
-                if self.rng.u8(0..3) == 0 {
-                    self.clients[client].at.0 = self.rng.usize(0..self.nodes.len());
-                }
-            }
-        }
-    }
-
-    fn watcher_looks(&mut self, watcher: usize) {
-        let again = Duration::from_millis(self.rng.u64(20..400));
-        self.after(again, Event::Watcher(watcher));
-        if self.watchers[watcher].at.is_some() {
-            if !self.calm && self.rng.u16(0..200) == 0 {
-                self.hang_up(watcher);
-            }
-            return;
-        }
-        let (place, front) = (self.rng.usize(0..self.nodes.len()), self.rng.usize(0..FRONTS));
-        let node = &mut self.nodes[place];
-        let (local, life) = (node.local(self.now), node.life);
-        let Some(running) = &mut node.running else { return };
-        let token = running.token(front, WATCHERS + watcher);
-        let opened = running.fronts[front].stream_open(token, Method::Watch, Context::default(), local);
-        if opened.is_err() {
-            running.owners[front].remove(&token);
-            return;
-        }
-        let request = self.watchers[watcher].request();
-        running.fronts[front].stream_message(token, request, local);
-        running.drain_front(front);
-        self.watchers[watcher].at = Some((place, front, life, token));
-        self.settle(place);
-    }
-
-    fn hang_up(&mut self, watcher: usize) {
-        let Some((place, front, life, token)) = self.watchers[watcher].at.take() else {
-            return;
-        };
-        let node = &mut self.nodes[place];
-        if let Some(running) = node.running.as_mut().filter(|_| node.life == life) {
-            running.owners[front].remove(&token);
-            running.fronts[front].stream_close(token);
-            running.drain_front(front);
-            self.settle(place);
-        }
-    }
-
-    fn watcher_reads(&mut self, watcher: usize, place: usize, front: usize, token: member::frontend::Token) {
-        loop {
-            let node = &mut self.nodes[place];
-            let local = node.local(self.now);
-            let Some(running) = &mut node.running else { return };
-            let poll = running.fronts[front].stream_poll(token, 16 << 10, local);
-            for frame in &poll.frames {
-                match self.watchers[watcher].take(frame, &self.truth) {
-                    Ok(true) => {}
-                    Ok(false) => return self.hang_up(watcher),
-                    Err(what) => return self.wrong(format!("m{place}: {what}")),
-                }
-            }
-            if poll.end.is_some() {
-                self.watchers[watcher].at = None;
-                if let Some(running) = &mut self.nodes[place].running {
-                    running.owners[front].remove(&token);
-                }
-                return;
-            }
-            if !poll.more {
-                break;
-            }
-        }
-        if let Some(running) = &mut self.nodes[place].running {
-            running.drain_front(front);
-        }
-    }
-
-    // ---- the end
-
-    /// All faults end; the cluster must serve again, and all must agree.
-    fn settle_and_judge(&mut self) {
-        self.calm = true;
-        crate::faults::end_all(self);
-        self.trace.tell(self.now, "all faults end".to_owned());
-        let places: Vec<usize> = (0..self.nodes.len()).collect();
-        for &place in &places {
-            self.start(place);
-        }
-        let rest = self.now + Duration::from_secs(15);
-        self.run_until(rest);
-        for client in 0..self.clients.len() {
-            self.give_up(client);
-        }
-        if self.violation.is_none() {
-            self.judge_liveness();
-        }
-        let rest = self.now + Duration::from_secs(5);
-        self.run_until(rest);
-        if self.violation.is_none() {
-            self.judge_agreement();
-        }
-    }
-
-    /// A write through every member succeeds in bounded time.
-    fn judge_liveness(&mut self) {
-        for place in 0..self.nodes.len() {
-            let Some(running) = &self.nodes[place].running else {
-                continue;
-            };
-            if running.member.shared.pulse.is_learner() {
-                continue;
-            }
-            let deadline = self.now + Duration::from_secs(30);
-            let before = self.trace.counts.get("answers").copied();
-            let mut served = false;
-            while self.now < deadline && !served && self.violation.is_none() {
-                self.clients[0].at = (place, 0);
-                let put = api::etcdserverpb::PutRequest {
-                    key: Bytes::from_static(b"alive"),
-                    value: format!("{place}").into_bytes().into(),
-                    ..api::etcdserverpb::PutRequest::default()
-                };
-                if self.clients[0].waiting.is_none() {
-                    self.ask(0, Op::Put(put));
-                }
-                let soon = self.now + Duration::from_millis(100);
-                self.run_until(soon);
-                served = self.trace.counts.get("answers").copied() != before;
-            }
-            if !served && self.nodes[place].is_up() {
-                return self.wrong(format!("m{place} does not serve 45 s after all faults ended"));
-            }
-        }
-    }
-
-    fn judge_agreement(&mut self) {
-        let mut facts = Vec::new();
-        for place in 0..self.nodes.len() {
-            let Some(running) = &mut self.nodes[place].running else {
-                continue;
-            };
-            let shared = running.member.shared.clone();
-            let view = running.member.views.load();
-            if let Err(what) = self.truth.check_content(shared.member_id, &view) {
-                return self.wrong(what);
-            }
-            if view.revision != self.truth.model.revision {
-                let (has, all) = (view.revision, self.truth.model.revision);
-                return self.wrong(format!("m{place} has come to revision {has} of {all} at the end"));
-            }
-            let broken = running.member.check_file();
-            if let Some(violation) = broken.first() {
-                return self.wrong(format!("m{place}: data file: {violation}"));
-            }
-            facts.push((place, shared.facts()));
-        }
-        // No fault so far changes what a store holds.
-        let corrupt = |alarm: &&member::Alarm| alarm.kind == AlarmType::Corrupt as i32;
-        let mut alarms = facts.iter().flat_map(|(_, facts)| &facts.alarms);
-        if let Some(alarm) = alarms.find(corrupt) {
-            return self.wrong(format!("the data of {:x} is taken for corrupt", alarm.member_id));
-        }
-        if let Some((first, one)) = facts.first() {
-            for (place, other) in &facts {
-                if one.members != other.members || one.alarms != other.alarms {
-                    let what =
-                        format!("m{first} and m{place} disagree about members or alarms: {one:?} {other:?}");
-                    return self.wrong(what);
-                }
-            }
-        }
-        let revision = self.truth.model.revision;
-        let late = self
-            .watchers
-            .iter()
-            .find(|watcher| !watcher.is_complete(&self.truth, revision));
-        if let Some(watcher) = late {
-            let what = format!("a watcher never saw all up to {revision}: {}", watcher.tell());
-            self.wrong(what);
-        }
     }
 }

@@ -283,6 +283,10 @@ impl Apply {
         self.machine.store().db()
     }
 
+    pub(crate) fn leases(&self) -> &state::Leases {
+        self.machine.leases()
+    }
+
     /// When `handle` must be called although nothing came in.
     pub fn next_wake(&self) -> Option<Instant> {
         if self.failed {

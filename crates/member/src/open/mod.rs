@@ -71,6 +71,11 @@ impl Opened {
         self.apply.data_file().check()
     }
 
+    /// The leases as of the newest view: for tests.
+    pub fn leases(&self) -> &state::Leases {
+        self.apply.leases()
+    }
+
     /// Sends the first messages: entries of the log that wait to be applied, the election of a lone
     /// voter. The driver's queues must exist.
     pub fn start(&mut self, now: Instant, router: &dyn Router) {

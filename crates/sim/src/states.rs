@@ -1,0 +1,44 @@
+//! States of a cluster that are worth having been in: a simulation that never gets there shows nothing about them.
+
+use std::collections::BTreeMap;
+
+/// The names under which they are counted. What makes the count is where the thing happens.
+pub const STATES: &[&str] = &[
+    "terms with a leader",
+    "leaders that took over from another",
+    "leaders that handed over",
+    "pre-votes refused",
+    "votes refused",
+    "appends refused",
+    "entries that lost their place to others",
+    "snapshots installed",
+    "snapshots cut off",
+    "learners added",
+    "learners promoted",
+    "members updated",
+    "members removed",
+    "leaders removed",
+    "torn tails repaired",
+    "received files recovered",
+    "starts with a log ahead of the data file",
+    "machines that died within a write",
+    "reads asked again",
+    "requests that had no answer in time",
+    "requests given up",
+    "writes of unknown fate that happened",
+    "writes of unknown fate that never did",
+    "leases expired",
+    "leases expired under another leader",
+    "watchers overtaken by compactions",
+    "watchers that went on over an installed state",
+    "compactions",
+    "defragmentations",
+    "NOSPACE raised",
+    "NOSPACE disarmed",
+];
+
+/// Those that were not reached.
+pub fn missing(counts: &BTreeMap<&'static str, u64>) -> Vec<&'static str> {
+    let reached = |state: &&&str| counts.get(**state).is_none_or(|count| *count == 0);
+    STATES.iter().filter(reached).copied().collect()
+}

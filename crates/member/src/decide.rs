@@ -13,6 +13,7 @@ use prost::Message;
 use raft::Raft;
 
 use crate::apply::{CommittedBatch, Role};
+use crate::config::Config;
 use crate::frontend::{AskDecide, Tell};
 use crate::log::{Level, LogLine};
 use crate::message::{FullDisk, SaveBatch, ToApply, ToDecide, ToFront, ToPersist};
@@ -41,6 +42,10 @@ const UNWRITTEN_BYTES_MAX: u64 = 128 << 20;
 /// What an entry costs in memory beside its data, about.
 const ENTRY_BYTES: u64 = 64;
 
+/// Ticks that may fail to come before a leader is unsure whether it still leads (etcd: server.go,
+/// isActive).
+const TICKS_MISSED_MAX: u32 = 3;
+
 /// A lone voter keeps this many applied entries in memory: nobody will ask for them.
 const LONE_ENTRIES_KEPT: u64 = 64;
 
@@ -53,6 +58,8 @@ pub struct Decide {
     shared: Arc<Shared>,
     /// How long a proposal may wait for a leader.
     request_timeout: Duration,
+    /// The lengths of a tick and of the election timeout.
+    clock: (Duration, Duration),
     /// Entries kept in memory for members that lag.
     catchup_entries: u64,
     has_peers: bool,
@@ -97,6 +104,8 @@ struct Proposal {
     id: u64,
     kind: raft::EntryKind,
     data: Bytes,
+    /// It is dropped where this member does not lead.
+    as_leader: bool,
 }
 
 /// A proposal that waits for a leader.
@@ -152,20 +161,15 @@ impl Unsaved {
 }
 
 impl Decide {
-    pub(crate) fn new(
-        raft: Raft,
-        shared: Arc<Shared>,
-        request_timeout: Duration,
-        catchup_entries: u64,
-        has_peers: bool,
-    ) -> Decide {
+    pub(crate) fn new(raft: Raft, shared: Arc<Shared>, config: &Config) -> Decide {
         let campaign_at = Some(raft.commit_index());
         Decide {
             raft,
             shared,
-            request_timeout,
-            catchup_entries,
-            has_peers,
+            request_timeout: config.request_timeout(),
+            clock: (config.tick, config.election_timeout()),
+            catchup_entries: config.snapshot_catchup_entries,
+            has_peers: config.has_peers,
             waiting: VecDeque::new(),
             campaign_at,
             leader: raft::NONE,
@@ -205,6 +209,8 @@ impl Decide {
             }
             ToDecide::Tick => {
                 self.raft.tick();
+                let (tick, election) = self.clock;
+                self.shared.pulse.ticked(now, tick * TICKS_MISSED_MAX, election);
                 self.expire(now, router);
             }
             ToDecide::Persisted(Persisted { write }) => {
@@ -261,6 +267,12 @@ impl Decide {
             AskDecide::Propose { id, data } => {
                 self.admit(id, raft::EntryKind::Normal, data, proposals, router);
             }
+            AskDecide::ProposeAsLeader { id, term, data } => {
+                if !self.leads() || self.raft.term() != term {
+                    return self.refuse(id, error::NOT_LEADER, router);
+                }
+                self.admit_as_leader(id, raft::EntryKind::Normal, data, proposals, router);
+            }
             AskDecide::ProposeConfChange { id, change } => {
                 // A second voter would have to be reached, or nothing would be committed any more.
                 if !self.has_peers && change.r#type() == raftpb::ConfChangeType::ConfChangeAddNode {
@@ -274,7 +286,7 @@ impl Decide {
                     Some(status) => self.refuse(id, status, router),
                     None => {
                         let data = Bytes::from(change.encode_to_vec());
-                        self.admit(id, raft::EntryKind::ConfChange, data, proposals, router);
+                        self.admit_as_leader(id, raft::EntryKind::ConfChange, data, proposals, router);
                     }
                 }
             }
@@ -296,9 +308,34 @@ impl Decide {
             Some(status) => self.refuse(id, status, router),
             None => {
                 self.pending_bytes += cost(&data);
-                proposals.push(Proposal { id, kind, data });
+                let as_leader = false;
+                proposals.push(Proposal {
+                    id,
+                    kind,
+                    data,
+                    as_leader,
+                });
             }
         }
+    }
+
+    fn admit_as_leader(
+        &mut self,
+        id: u64,
+        kind: raft::EntryKind,
+        data: Bytes,
+        proposals: &mut Vec<Proposal>,
+        router: &dyn Router,
+    ) {
+        let before = proposals.len();
+        self.admit(id, kind, data, proposals, router);
+        if let Some(admitted) = proposals.get_mut(before) {
+            admitted.as_leader = true;
+        }
+    }
+
+    fn leads(&self) -> bool {
+        self.raft.soft_state().role == raft::Role::Leader
     }
 
     /// Why a learner may not become a voter now (etcd: server.go, isLearnerReady): only a leader
@@ -309,10 +346,10 @@ impl Decide {
         otherwise: Option<Status>,
         router: &dyn Router,
     ) -> Option<Status> {
-        let status = self.raft.status();
-        if status.soft_state.role != raft::Role::Leader {
+        if !self.leads() {
             return Some(error::NOT_LEADER);
         }
+        let status = self.raft.status();
         let matched = |id| {
             status
                 .peers
@@ -358,9 +395,14 @@ impl Decide {
             self.submit(proposals);
         }
         for proposal in proposals.drain(..) {
-            if self.waiting.len() >= WAITING_MAX {
+            let status = match proposal.as_leader {
+                true => Some(error::NOT_LEADER),
+                false if self.waiting.len() >= WAITING_MAX => Some(error::REQUEST_TOO_MANY_REQUESTS),
+                false => None,
+            };
+            if let Some(status) = status {
                 self.pending_bytes -= cost(&proposal.data);
-                self.refuse(proposal.id, error::REQUEST_TOO_MANY_REQUESTS, router);
+                self.refuse(proposal.id, status, router);
                 continue;
             }
             let until = now + self.request_timeout;

@@ -39,7 +39,7 @@ pub use log::{Level, Log, LogLine, LogValue, human_bytes};
 pub use measure::{AppliedEntry, Measure, Work};
 pub use message::{FullDisk, SaveBatch, SnapshotFile, ToApply, ToCommitter, ToDecide, ToFront, ToPersist};
 pub use open::{FrontSeat, Opened, open};
-pub use peer::{Parcel, ToPeer};
+pub use peer::{Parcel, PeerAnswer, PeerQuestion, ToPeer};
 pub use persist::{Persist, SpareMade};
 pub use router::{Job, JobKind, Router};
 pub use shared::{Alarm, Facts, Member, Shared};

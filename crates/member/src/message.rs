@@ -18,6 +18,7 @@ use crate::apply::{CommittedBatch, FileCommitted, JobDone, Role};
 use crate::corruption::HashAnswer;
 use crate::decide::{ConfApplied, Persisted};
 use crate::frontend::{AskApply, AskDecide, Tell};
+use crate::peer::PeerAnswer;
 use crate::persist::SpareMade;
 
 /// What the raft stage takes.
@@ -144,6 +145,13 @@ pub enum ToApply {
     Install(Box<raft::Snapshot>),
     /// Which versions other members run, as they said when they were asked; all that answered.
     PeerVersions(BTreeMap<u64, Version>),
+    /// What the leader answered to a question ([`crate::ToPeer::Ask`]).
+    PeerAnswered {
+        /// The ID asked with.
+        id: u64,
+        /// The answer.
+        answer: PeerAnswer,
+    },
     /// What another member said of its store.
     PeerHash(HashAnswer),
     /// The answer to a `ReadIndex` of the stage itself: the member leads, and what was committed when

@@ -8,9 +8,13 @@ use disk::Disk;
 use mvcc::schema;
 use wal::snapfile;
 
+use api::error::Status;
+
 use crate::error::Error;
+use crate::frontend::LeaseInfo;
 use crate::message::ToApply;
 use crate::router::Router;
+use crate::shared::Member;
 
 /// What the transport takes. It may drop messages, but must then say so:
 /// [`crate::ToDecide::Unreachable`], and for a snapshot [`crate::ToDecide::SnapshotSent`], always.
@@ -19,6 +23,16 @@ pub enum ToPeer {
     Message(Box<raft::Message>),
     /// A state that is too new for the receiver's log.
     Snapshot(Box<Parcel>),
+    /// A question to the leader, for a client of this member. [`crate::ToApply::PeerAnswered`] answers
+    /// it, always.
+    Ask {
+        /// The leader.
+        to: u64,
+        /// Echoed in the answer.
+        id: u64,
+        /// What it is.
+        question: PeerQuestion,
+    },
     /// A question to a member: the hash of its store up to a revision. [`crate::ToApply::PeerHash`]
     /// answers it, always.
     AskHash {
@@ -27,6 +41,45 @@ pub enum ToPeer {
         /// The revision.
         revision: i64,
     },
+}
+
+/// What only the leader knows or may do, and does not go through the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerQuestion {
+    /// To give a lease its time again.
+    Renew {
+        /// The lease.
+        lease: i64,
+    },
+    /// How long a lease lives.
+    TimeToLive {
+        /// The lease.
+        lease: i64,
+        /// Whether its keys are wanted.
+        keys: bool,
+    },
+    /// To make a learner a voter.
+    Promote {
+        /// The learner.
+        member: u64,
+    },
+}
+
+/// The answer to a [`PeerQuestion`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerAnswer {
+    /// A lease has this many seconds again.
+    Renewed(i64),
+    /// A lease.
+    Lease(LeaseInfo),
+    /// There is no such lease.
+    NoLease,
+    /// The learner is a voter; the members.
+    Promoted(Vec<Member>),
+    /// The leader refuses, and would again.
+    Refused(Status),
+    /// Nothing that can be used came back: it may be asked again.
+    Silent,
 }
 
 /// A snapshot message and the data file that goes with it.

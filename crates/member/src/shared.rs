@@ -1,9 +1,11 @@
 //! What every thread may read of a member at any time: IDs, term, leader, commit index, versions.
 //! Written by the stages, read by all; never blocks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
+use api::clock::Instant;
 use api::etcdserverpb::AlarmType;
 use api::version::{Line, Version};
 use arc_swap::ArcSwap;
@@ -107,9 +109,20 @@ pub struct Shared {
     durable_wanted: AtomicU64,
     ready: AtomicBool,
     wants_views: Vec<AtomicBool>,
+    active: ArcSwap<BTreeMap<u64, Instant>>,
 }
 
 impl Shared {
+    /// Since when the connections to another member have stood; `None` if there is none.
+    pub fn active_since(&self, id: u64) -> Option<Instant> {
+        self.active.load().get(&id).copied()
+    }
+
+    /// The transport says who can be reached, and since when.
+    pub fn set_active(&self, since: BTreeMap<u64, Instant>) {
+        self.active.store(Arc::new(since));
+    }
+
     pub(crate) fn new(
         line: Line,
         (cluster_id, member_id): (u64, u64),
@@ -130,6 +143,7 @@ impl Shared {
             durable: AtomicU64::new(0),
             durable_wanted: AtomicU64::new(0),
             ready: AtomicBool::new(false),
+            active: ArcSwap::default(),
             wants_views: (0..fronts).map(|_| AtomicBool::new(false)).collect(),
         }
     }

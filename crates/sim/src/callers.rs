@@ -7,6 +7,7 @@ use member::frontend::{Context, Method, Outcome, Token};
 
 use crate::client::{Op, Waiting};
 use crate::node::{FRONTS, FromFront};
+use crate::questions::PEERS;
 use crate::world::{Event, WATCHERS, World};
 
 /// One of so many acknowledged writes is looked for on the disks.
@@ -22,12 +23,15 @@ impl World {
         };
         match what {
             FromFront::Wake => {
-                if owner >= WATCHERS {
+                if owner >= WATCHERS && owner != PEERS {
                     self.watcher_reads(owner - WATCHERS, place, front, token);
                 }
             }
             FromFront::Reply(result) => {
                 running.owners[front].remove(&token);
+                if owner == PEERS {
+                    return self.peer_call_done(place, token, result);
+                }
                 let waiting = self.clients[owner]
                     .waiting
                     .take_if(|waiting| waiting.token == token);

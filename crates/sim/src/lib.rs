@@ -12,6 +12,7 @@ mod model;
 mod net;
 mod node;
 mod plan;
+mod questions;
 mod roster;
 mod shrink;
 mod states;

@@ -6,6 +6,7 @@ use disk::Disk;
 use member::{HashAnswer, Parcel, ToDecide, ToPeer};
 
 use crate::hashes::HashMail;
+use crate::questions::QuestionMail;
 use crate::world::{Event, World};
 
 /// A snapshot that has travelled.
@@ -23,7 +24,7 @@ impl World {
         let to_id = match &message {
             ToPeer::Message(message) => message.to,
             ToPeer::Snapshot(parcel) => parcel.message.to,
-            ToPeer::AskHash { to, .. } => *to,
+            ToPeer::AskHash { to, .. } | ToPeer::Ask { to, .. } => *to,
         };
         let to = self.by_id.get(&to_id).copied();
         let life = self.nodes[from].life;
@@ -55,6 +56,13 @@ impl World {
                 }
             }
             ToPeer::Snapshot(parcel) => self.ship(from, life, to, *parcel),
+            ToPeer::Ask { id, question, .. } => self.ask_leader(QuestionMail {
+                asker: (from, life),
+                asked: to,
+                id,
+                question,
+                answer: None,
+            }),
             ToPeer::AskHash { to: id, revision } => self.ask_hash(HashMail {
                 asker: (from, life),
                 asked: to,
@@ -141,6 +149,11 @@ impl World {
                 self.trace.count("snapshots that arrived");
                 self.decide(landing.to, life, ToDecide::Peer(Box::new(landing.message)));
                 true
+            }
+            // The machine dies within the write.
+            Err(_) if self.nodes[landing.to].disk.stopped() => {
+                self.die(landing.to);
+                false
             }
             Err(reason) => {
                 self.trace

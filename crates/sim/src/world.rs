@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use api::clock::Instant;
 use disk::mem::{CrashMode, MemDisk};
+use member::frontend::Token;
 use member::{Join, Router, ToApply, ToDecide, ToPeer};
 
 use crate::client::Client;
@@ -15,6 +16,7 @@ use crate::model::Effect;
 use crate::net::Net;
 use crate::node::{FRONTS, Node, Running, Stage};
 use crate::plan::Plan;
+use crate::questions::QuestionMail;
 use crate::roster::Moved;
 use crate::trace::Trace;
 use crate::truth::Truth;
@@ -47,6 +49,8 @@ pub(crate) enum Event {
     Lost { from: usize, life: u64, id: u64 },
     /// A question for a hash, or the answer, arrives.
     Hash(Box<HashMail>),
+    /// A question to the leader, or the answer, arrives.
+    Question(Box<QuestionMail>),
     /// A client acts.
     Client(usize),
     /// A watcher looks whether it has a stream.
@@ -86,6 +90,8 @@ pub struct World {
     last_leader: u64,
     pub(crate) clients: Vec<Client>,
     pub(crate) watchers: Vec<Watcher>,
+    /// Calls of other members that fronts have not answered, by place, process and token.
+    pub(crate) peer_calls: BTreeMap<(usize, u64, Token), QuestionMail>,
     pub(crate) faults: Faults,
     pub(crate) trace: Trace,
     /// What serializable reads have shown, by place and process.
@@ -192,6 +198,7 @@ impl World {
             last_leader: 0,
             clients,
             watchers,
+            peer_calls: BTreeMap::new(),
             faults,
             trace: Trace::default(),
             serial: BTreeMap::new(),
@@ -277,6 +284,7 @@ impl World {
             Event::Deliver { to, message } => self.deliver(to, message),
             Event::Landing(landing) => self.land(*landing),
             Event::Lost { from, life, id } => self.decide(from, life, ToDecide::Unreachable { id }),
+            Event::Question(mail) => self.take_question(*mail),
             Event::Hash(mail) => self.take_hash(*mail),
             Event::Client(client) => self.client_acts(client),
             Event::Watcher(watcher) => self.watcher_looks(watcher),
@@ -377,6 +385,7 @@ impl World {
     pub(crate) fn forget_process(&mut self, place: usize) {
         self.nodes[place].running = None;
         self.nodes[place].life += 1;
+        self.end_peer_calls(place);
         for client in &mut self.clients {
             if client.at.0 == place {
                 client.waiting = None;
@@ -439,10 +448,25 @@ impl World {
         if self.rng.u8(0..10) == 0 && id.is_some_and(|id| self.is_removed(id)) {
             self.decide(place, life, ToDecide::Stop);
         }
+        self.see_connections(place);
         self.decide(place, life, ToDecide::Tick);
         // A paused process does not catch up on its ticks.
         let next = (now + span).max(until);
         self.at(next, Event::Tick { place, life });
+    }
+
+    /// Tells a member whom it reaches, which the server's transport knows from its connections.
+    fn see_connections(&mut self, place: usize) {
+        let Some(running) = &self.nodes[place].running else {
+            return;
+        };
+        let reached = |other: usize| {
+            let cut = self.net.cut.contains(&(place, other)) || self.net.cut.contains(&(other, place));
+            !cut && self.nodes[other].is_up()
+        };
+        let ids = self.by_id.iter().filter(|(_, other)| reached(**other));
+        let since = ids.map(|(id, _)| (*id, Instant::default())).collect();
+        running.member.shared.set_active(since);
     }
 
     /// Sees to it that each stage that has something to do gets its turn.

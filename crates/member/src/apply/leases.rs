@@ -8,76 +8,37 @@ use api::etcdserverpb::{
 
 use super::Apply;
 use super::own::Own;
+use super::questions::Question;
 use crate::config::AutoCompaction;
 use crate::frontend::{LeaseInfo, Tell};
 use crate::lessor::Renewal;
 use crate::log::LogLine;
 use crate::router::Router;
 
-/// Questions that wait until this member decides about leases; more are refused.
-const WAITING_MAX: usize = 10_000;
-
-/// A question about a lease that waits until this member decides about leases.
-#[derive(Clone, Debug)]
-pub(super) enum LeaseQuestion {
-    Renew { id: u64, lease: i64 },
-    TimeToLive { id: u64, lease: i64, keys: bool },
-}
-
-impl LeaseQuestion {
-    fn refused(&self, status: Status) -> (u64, Tell) {
-        match *self {
-            LeaseQuestion::Renew { id, .. } => {
-                let result = Err(status);
-                (id, Tell::Renewed { id, result })
-            }
-            LeaseQuestion::TimeToLive { id, .. } => {
-                let result = Err(status);
-                (id, Tell::Lease { id, result })
-            }
-        }
-    }
-}
-
 impl Apply {
-    pub(super) fn ask_lease(&mut self, question: LeaseQuestion, now: Instant, router: &dyn Router) {
-        if !self.lessor.is_primary() {
-            if self.lease_questions.len() < WAITING_MAX {
-                self.lease_questions.push(question);
-            } else {
-                let (id, tell) = question.refused(error::REQUEST_TOO_MANY_REQUESTS);
-                self.tell(id, tell);
-            }
-            return;
-        }
-        match question {
-            LeaseQuestion::Renew { id, lease } => self.renew(id, lease, now, router),
-            LeaseQuestion::TimeToLive { id, lease, keys } => self.time_to_live(id, lease, keys, now),
-        }
-    }
-
-    pub(super) fn renew(&mut self, id: u64, lease: i64, now: Instant, router: &dyn Router) {
+    pub(super) fn renew(&mut self, question: Question, lease: i64, now: Instant, router: &dyn Router) {
+        let id = question.id;
         let result = match self.lessor.renew(lease, now) {
             Renewal::Renewed(ttl) => {
                 self.shared.tallies.leases_renewed.add(1);
                 Ok(Some(ttl))
             }
             Renewal::NotFound => Ok(None),
-            Renewal::NotPrimary => Err(error::NOT_LEADER),
-            Renewal::Expired => match self.lessor.wait(lease, id) {
+            Renewal::NotPrimary => Err(error::LEADER_CHANGED),
+            Renewal::Expired => match self.lessor.wait(lease, question) {
                 None => return,
                 Some(_) => Ok(None),
             },
             Renewal::ClearFirst => {
                 let request = checkpoint(&[(lease, 0)]);
-                let own = Own::ClearCheckpoint { id, lease };
+                let own = Own::ClearCheckpoint { question, lease };
                 return self.own.send(own, request, now, router);
             }
         };
         self.tell(id, Tell::Renewed { id, result });
     }
 
-    fn time_to_live(&mut self, id: u64, lease: i64, keys: bool, now: Instant) {
+    pub(super) fn time_to_live(&mut self, id: u64, lease: i64, keys: bool, now: Instant) {
         let found = self.lessor.time_to_live(lease, now).map(|times| LeaseInfo {
             remaining_seconds: times.remaining_seconds,
             granted_seconds: times.granted_seconds,
@@ -102,7 +63,7 @@ impl Apply {
 
     pub(super) fn lease_revoked(&mut self, lease: i64) {
         self.shared.tallies.leases_revoked.add(1);
-        for id in self.lessor.revoked(lease) {
+        for Question { id, .. } in self.lessor.revoked(lease) {
             self.tell(id, Tell::Renewed { id, result: Ok(None) });
         }
     }
@@ -113,15 +74,12 @@ impl Apply {
         if let Some(compactor) = &mut self.compactor {
             compactor.resume();
         }
-        for question in std::mem::take(&mut self.lease_questions) {
-            self.ask_lease(question, now, router);
-        }
+        self.leader_known(now, router);
     }
 
-    pub(super) fn demote(&mut self) {
-        for id in self.lessor.demote() {
-            let result = Err(error::NOT_LEADER);
-            self.tell(id, Tell::Renewed { id, result });
+    pub(super) fn demote(&mut self, now: Instant, router: &dyn Router) {
+        for question in self.lessor.demote() {
+            self.route(question, now, router);
         }
         if let Some(compactor) = &mut self.compactor {
             compactor.pause();

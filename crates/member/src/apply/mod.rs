@@ -9,6 +9,7 @@ mod file;
 mod install;
 mod leases;
 mod own;
+mod questions;
 mod window;
 
 use std::collections::VecDeque;
@@ -25,12 +26,13 @@ use state::{Committed, Effect, EntryKind, Hold, Machine};
 
 use crate::compactor::Compactor;
 use crate::config::{AutoCompaction, Config};
-use crate::frontend::{AskApply, Tell};
+use crate::frontend::{AskApply, Asker, Tell};
 use crate::lessor::{CHECKPOINT_INTERVAL, Lessor, LessorConfig};
 use crate::log::{Level, LogLine};
 use crate::measure::{AppliedEntry, Measure, Work};
 use crate::message::{ToApply, ToDecide, ToFront, ToPersist};
 use crate::monitor;
+use crate::peer::PeerQuestion;
 use crate::router::{Job, JobKind, Router};
 use crate::shared::{Facts, Shared};
 
@@ -39,8 +41,8 @@ use corruption::{Corruption, Hashed};
 use defrag::Defrag;
 use file::DataFile;
 use install::Installing;
-use leases::LeaseQuestion;
 use own::OwnRequests;
+use questions::{Question, Questions};
 pub(crate) use window::VersionWindow;
 
 /// After so many entries the state is published even if more are waiting.
@@ -67,9 +69,8 @@ pub struct Apply {
     installing: Installing,
     /// Where readers look: a store that takes another's place publishes there.
     views: mvcc::ViewSource,
-    /// Who waits for a lease is named by the ID of the question.
-    lessor: Lessor<u64>,
-    lease_questions: Vec<LeaseQuestion>,
+    lessor: Lessor<Question>,
+    questions: Questions,
     compactor: Option<Compactor>,
     window: VersionWindow,
     versions: monitor::MemberVersions,
@@ -216,7 +217,7 @@ impl Apply {
             installing: Installing::No,
             views: parts.views,
             lessor,
-            lease_questions: Vec::new(),
+            questions: Questions::default(),
             compactor,
             window: parts.window,
             versions: monitor::MemberVersions::own(parts.shared.member_id, parts.config.line),
@@ -302,6 +303,7 @@ impl Apply {
             self.file.next_wake(),
             self.compaction.next_wake(),
             self.corruption.next_wake(),
+            self.questions.next_wake(),
             self.lessor.next_wake(),
             self.ready_until,
             self.compactor.as_ref().and_then(Compactor::next_wake),
@@ -339,7 +341,11 @@ impl Apply {
             ToApply::Install(snapshot) => self.install(snapshot, router),
             ToApply::PeerVersions(others) => self.versions.heard(self.shared.member_id, others),
             ToApply::PeerHash(answer) => self.peer_hash(&answer, now, router),
-            ToApply::ReadConfirmed { id, index } => self.read_confirmed(id, index),
+            ToApply::PeerAnswered { id, answer } => self.peer_answered(id, answer, now),
+            ToApply::ReadConfirmed { id, index } => {
+                self.read_confirmed(id, index);
+                self.leadership_confirmed(id, now, router);
+            }
             ToApply::Durable => self.commit_gated(router),
             ToApply::Dropped { id } => self.own_done(id, Err(error::TIMEOUT), now, router),
             ToApply::SnapshotSaved { index, saved } => self.snapshot_saved(index, saved, now, router),
@@ -467,11 +473,15 @@ impl Apply {
 
     fn set_role(&mut self, role: Role, now: Instant, router: &dyn Router) {
         self.role = role;
+        self.own.term = role.term;
         if !self.is_leader() {
             self.corruption.abandon();
             if self.lessor.is_primary() {
-                self.demote();
+                self.demote(now, router);
             }
+        }
+        if role.leader != raft::NONE {
+            self.leader_known(now, router);
         }
         if role.leader != raft::NONE && !self.shared.is_ready() {
             self.publish_attributes(now, router);
@@ -495,11 +505,17 @@ impl Apply {
 
     fn take_ask(&mut self, ask: AskApply, now: Instant, router: &dyn Router) {
         match ask {
-            AskApply::Renew { id, lease } => {
-                self.ask_lease(LeaseQuestion::Renew { id, lease }, now, router);
+            AskApply::Renew { id, lease, of } => {
+                let what = PeerQuestion::Renew { lease };
+                self.ask_leader(self.question(id, what, of, now), now, router);
             }
-            AskApply::TimeToLive { id, lease, keys } => {
-                self.ask_lease(LeaseQuestion::TimeToLive { id, lease, keys }, now, router);
+            AskApply::TimeToLive { id, lease, keys, of } => {
+                let what = PeerQuestion::TimeToLive { lease, keys };
+                self.ask_leader(self.question(id, what, of, now), now, router);
+            }
+            AskApply::Promote { id, member } => {
+                let what = PeerQuestion::Promote { member };
+                self.ask_leader(self.question(id, what, Asker::Client, now), now, router);
             }
             AskApply::Leases { id } => self.list_leases(id),
             AskApply::Pin { id } => self.file.pin(id),
@@ -546,6 +562,7 @@ impl Apply {
             return;
         }
         self.own_timeouts(now, router);
+        self.step_questions(now, router);
         self.step_leases(now, router);
         self.step_compactor(now, router);
         if self.monitor_at <= now {

@@ -15,7 +15,8 @@ use prost::Message;
 use state::{Hold, OpKind};
 
 use super::Apply;
-use crate::frontend::{AskDecide, RequestIds, Tell};
+use super::questions::Question;
+use crate::frontend::{AskDecide, RequestIds};
 use crate::log::LogLine;
 use crate::measure::Measure;
 use crate::message::ToDecide;
@@ -34,6 +35,8 @@ pub(super) struct OwnRequests {
     timeout: Duration,
     /// When to try again to publish the attributes.
     attributes_at: Option<Instant>,
+    /// The term in which this member leads, or thinks so.
+    pub(super) term: u64,
     /// By ID; IDs grow with time, so the first is the oldest.
     pending: BTreeMap<u64, (Own, Instant)>,
 }
@@ -48,6 +51,17 @@ impl Own {
             Own::Revoke(_) => OpKind::LeaseRevoke,
             Own::Checkpoint | Own::ClearCheckpoint { .. } => OpKind::LeaseCheckpoint,
             Own::Compaction(_) => OpKind::Compaction,
+        }
+    }
+}
+
+impl Own {
+    /// Whether it says what only a leader can know: after its time it would be wrong (etcd issue 15247).
+    fn is_of_leader(&self) -> bool {
+        match self {
+            Own::Revoke(_) | Own::Checkpoint | Own::ClearCheckpoint { .. } => true,
+            Own::ClusterVersion(_) | Own::CancelDowngrade | Own::Corrupt(_) => true,
+            Own::Attributes | Own::NoSpace | Own::Compaction(_) => false,
         }
     }
 }
@@ -72,7 +86,7 @@ pub(super) enum Own {
     /// The end of a remaining time, before the renewal that the question asks for.
     ClearCheckpoint {
         /// The question.
-        id: u64,
+        question: Question,
         /// The lease.
         lease: i64,
     },
@@ -86,6 +100,7 @@ impl OwnRequests {
             ids,
             timeout,
             attributes_at: None,
+            term: 0,
             pending: BTreeMap::new(),
         }
     }
@@ -113,6 +128,7 @@ impl OwnRequests {
         now: Instant,
         router: &dyn Router,
     ) {
+        let of_leader = own.is_of_leader();
         let id = self.ids.next_id();
         request.header = Some(RequestHeader {
             id,
@@ -120,7 +136,11 @@ impl OwnRequests {
         });
         self.pending.insert(id, (own, now + self.timeout));
         let data = Bytes::from(request.encode_to_vec());
-        router.to_decide(ToDecide::Ask(vec![AskDecide::Propose { id, data }]));
+        let term = self.term;
+        router.to_decide(ToDecide::Ask(vec![match of_leader {
+            true => AskDecide::ProposeAsLeader { id, term, data },
+            false => AskDecide::Propose { id, data },
+        }]));
     }
 }
 
@@ -262,10 +282,12 @@ impl Apply {
                 self.lessor.revoke_finished(lease);
             }
             (Own::Checkpoint | Own::Corrupt(_), _) => {}
-            (Own::ClearCheckpoint { id, lease }, Ok(_)) => self.renew(id, lease, now, router),
-            (Own::ClearCheckpoint { id, .. }, Err(status)) => {
-                let result = Err(status);
-                self.tell(id, Tell::Renewed { id, result });
+            (Own::ClearCheckpoint { question, lease }, Ok(_)) => self.renew(question, lease, now, router),
+            (Own::ClearCheckpoint { question, .. }, Err(_)) if !self.is_leader() => {
+                self.route(question, now, router);
+            }
+            (Own::ClearCheckpoint { question, .. }, Err(status)) => {
+                self.tell(question.id, question.refused(status));
             }
             (Own::Compaction(target), result) => {
                 self.compaction_answered(target, result.err(), now, router);

@@ -14,7 +14,7 @@ use prost::Message;
 
 use super::reads::Read;
 use super::{
-    AskApply, AskDecide, Context, Frontend, LeaseInfo, Method, Outcome, Shape, Token, Waiting, Wants, encode,
+    AskApply, AskDecide, Asker, Context, Frontend, LeaseInfo, Method, Outcome, Shape, Token, Wants, encode,
     validate,
 };
 
@@ -235,19 +235,17 @@ impl Frontend {
             id,
             lease,
             keys: request.keys,
+            of: Asker::Client,
         });
         Ok(Outcome::Pending)
     }
 
     pub(super) fn lease_known(&mut self, id: u64, result: Result<Option<LeaseInfo>, Status>) {
-        let Some(Waiting {
-            what: Wants::Lease { lease },
-            ..
-        }) = self.waiting.get(&id)
-        else {
-            return;
+        let lease = match self.waiting.get(&id).map(|waiting| &waiting.what) {
+            Some(Wants::Lease { lease }) => *lease,
+            Some(Wants::LeaseForPeer { lease }) => return self.lease_known_for_peer(id, *lease, result),
+            _ => return,
         };
-        let lease = *lease;
         let header = self.header().with_revision(self.views.peek().revision);
         let result = result.map(|info| {
             let mut response = LeaseTimeToLiveResponse {

@@ -1,11 +1,13 @@
 //! Calls about the members of the cluster. What would cost the quorum is refused here, before it is
 //! in the log; what the log already decides otherwise is refused where it is applied.
 
+use std::time::Duration;
+
 use api::clock::Instant;
-use api::error;
+use api::error::{self, Status};
 use api::etcdserverpb::{
     Member, MemberAddRequest, MemberAddResponse, MemberListResponse, MemberPromoteRequest,
-    MemberRemoveRequest, MemberUpdateRequest,
+    MemberPromoteResponse, MemberRemoveRequest, MemberUpdateRequest,
 };
 use api::raftpb::{ConfChange, ConfChangeType};
 use bytes::Bytes;
@@ -13,8 +15,11 @@ use prost::Message;
 use state::ChangeContext;
 
 use super::calls::{Answer, decode};
-use super::{AskDecide, Context, Frontend, Outcome, Token, Wants};
+use super::{AskApply, AskDecide, Asker, Context, Frontend, Outcome, Token, Wants};
 use crate::Facts;
+
+/// How long members must have been connected to count as healthy (etcd: server.go, HealthInterval).
+const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Frontend {
     /// The members; the header of this has no revision (etcd: v3rpc/member.go).
@@ -35,6 +40,9 @@ impl Frontend {
         let is_learner = request.is_learner;
         if self.config.strict_reconfig_check && !is_learner && !may_add_voter(&self.shared.facts()) {
             return Err(error::MEMBER_NOT_ENOUGH_STARTED);
+        }
+        if self.config.strict_reconfig_check && !self.may_add(now) {
+            return Err(error::UNHEALTHY);
         }
         let member = state::Member {
             id: state::member_id(&peer_urls, "", Some(self.unix_seconds(now))),
@@ -70,6 +78,9 @@ impl Frontend {
         if self.config.strict_reconfig_check && !may_remove(&facts, id) {
             return Err(error::MEMBER_NOT_ENOUGH_STARTED);
         }
+        if self.config.strict_reconfig_check && !self.may_do_without(&facts, id, now) {
+            return Err(error::UNHEALTHY);
+        }
         // Without its last voter a cluster is none; etcd's members die of it, and do so again at
         // each start.
         let mut voters = facts.members.iter().filter(|member| !member.is_learner);
@@ -82,6 +93,37 @@ impl Frontend {
             ..ConfChange::default()
         };
         Ok(self.propose_change(token, change, Wants::Done, context, now))
+    }
+
+    /// Voters that this member is, or has been connected to for long enough.
+    fn connected(&self, facts: &Facts, now: Instant) -> usize {
+        let connected = |id: u64| {
+            let since = self.shared.active_since(id);
+            id == self.config.member_id || since.is_some_and(|since| since + HEALTH_INTERVAL < now)
+        };
+        let voters = facts.members.iter().filter(|member| !member.is_learner);
+        voters.filter(|member| connected(member.id)).count()
+    }
+
+    /// Whether there is a quorum also with one more that is not there yet (etcd: util.go,
+    /// isConnectedToQuorumAfterAddingNewMemberSince).
+    fn may_add(&self, now: Instant) -> bool {
+        let facts = self.shared.facts();
+        let (voters, _) = count(&facts, None);
+        voters == 1 || self.connected(&facts, now) >= quorum(voters + 1)
+    }
+
+    /// Whether there is a quorum without this one, or it is no part of the one that there is (etcd:
+    /// server.go, mayRemoveMember).
+    fn may_do_without(&self, facts: &Facts, id: u64, now: Instant) -> bool {
+        let mut learners = facts.members.iter().filter(|member| member.is_learner);
+        if learners.any(|member| member.id == id)
+            || id != self.config.member_id && self.shared.active_since(id).is_none()
+        {
+            return true;
+        }
+        let (voters, _) = count(facts, None);
+        self.connected(facts, now) > 1 + voters.saturating_sub(1) / 2
     }
 
     pub(super) fn member_update(
@@ -109,42 +151,84 @@ impl Frontend {
         now: Instant,
     ) -> Answer {
         let MemberPromoteRequest { id: learner } = decode(raw)?;
+        let deadline = self.consensus_deadline(context, now);
+        Ok(self.promote(token, learner, Asker::Client, now, deadline))
+    }
+
+    /// Asks the own raft first, which refuses if another member leads.
+    pub(super) fn promote(
+        &mut self,
+        token: Token,
+        learner: u64,
+        of: Asker,
+        now: Instant,
+        deadline: Option<(Instant, Status)>,
+    ) -> Outcome {
+        let id = self.ids.next_id();
+        self.wait_as(id, token, Wants::Promoted { member: learner, of }, now, deadline);
+        self.ask_promotion(id, learner);
+        Outcome::Pending
+    }
+
+    fn ask_promotion(&mut self, id: u64, learner: u64) {
         let allowed = !self.config.strict_reconfig_check || may_promote(&self.shared.facts());
         let refusal = (!allowed).then_some(error::MEMBER_NOT_ENOUGH_STARTED);
         let member = state::Member {
             id: learner,
             ..state::Member::default()
         };
-        let change = change(ConfChangeType::ConfChangeAddNode, &member, true);
-        let ask = |id, change| AskDecide::Promote { id, change, refusal };
-        Ok(self.ask_for_change(token, change, Wants::Done, context, now, ask))
+        let mut change = change(ConfChangeType::ConfChangeAddNode, &member, true);
+        change.id = Some(id);
+        self.to_decide.push(AskDecide::Promote { id, change, refusal });
+    }
+
+    /// Raft or the log has decided about a promotion. Only the leader knows how far a learner is
+    /// (etcd: server.go, PromoteMember).
+    pub(super) fn promotion_done(&mut self, id: u64, member: u64, of: Asker, result: Result<Bytes, Status>) {
+        match result {
+            Err(status) if status == error::NOT_LEADER && of == Asker::Client => {
+                self.to_apply.push(AskApply::Promote { id, member });
+            }
+            result => self.finish_as(id, result, true),
+        }
+    }
+
+    /// The leader has answered for a promotion.
+    pub(super) fn promoted(&mut self, id: u64, result: Result<Vec<crate::Member>, Status>) {
+        let Some(Wants::Promoted { member, .. }) = self.waiting.get(&id).map(|waiting| &waiting.what) else {
+            return;
+        };
+        let member = *member;
+        match result {
+            // This member leads meanwhile.
+            Err(status) if status == error::NOT_LEADER => self.ask_promotion(id, member),
+            Err(status) => self.finish(id, Err(status)),
+            Ok(members) => {
+                let response = MemberPromoteResponse {
+                    header: Some(
+                        self.header()
+                            .with_revision(self.views.peek().revision)
+                            .to_message(),
+                    ),
+                    members: members.iter().map(wire_member).collect(),
+                };
+                self.finish(id, Ok(response.encode_to_vec().into()));
+            }
+        }
     }
 
     fn propose_change(
-        &mut self,
-        token: Token,
-        change: ConfChange,
-        wants: Wants,
-        context: &Context,
-        now: Instant,
-    ) -> Outcome {
-        let ask = |id, change| AskDecide::ProposeConfChange { id, change };
-        self.ask_for_change(token, change, wants, context, now, ask)
-    }
-
-    fn ask_for_change(
         &mut self,
         token: Token,
         mut change: ConfChange,
         wants: Wants,
         context: &Context,
         now: Instant,
-        ask: impl FnOnce(u64, ConfChange) -> AskDecide,
     ) -> Outcome {
         let id = self.ids.next_id();
         change.id = Some(id);
         self.wait_as(id, token, wants, now, self.consensus_deadline(context, now));
-        self.to_decide.push(ask(id, change));
+        self.to_decide.push(AskDecide::ProposeConfChange { id, change });
         Outcome::Pending
     }
 

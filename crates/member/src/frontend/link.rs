@@ -15,6 +15,16 @@ pub enum AskDecide {
         /// The encoded request.
         data: Bytes,
     },
+    /// As `Propose`, but only if this member leads in this term, and never handed on to another
+    /// leader: what a leader decided for itself means nothing after its time.
+    ProposeAsLeader {
+        /// The ID in the request's header.
+        id: u64,
+        /// The term.
+        term: u64,
+        /// The encoded request.
+        data: Bytes,
+    },
     /// As `Propose`, for a change of the membership: `raftpb::ConfChange`.
     ProposeConfChange {
         /// The ID in the change.
@@ -48,12 +58,14 @@ pub enum AskDecide {
 /// What a front thread asks of the apply stage, which owns store, lessor and backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AskApply {
-    /// Renew a lease if this member is the primary lessor: `Tell::Renewed`.
+    /// Renew a lease: `Tell::Renewed`.
     Renew {
         /// Echoed in the answer.
         id: u64,
         /// The lease.
         lease: i64,
+        /// For whom.
+        of: Asker,
     },
     /// Look a lease up: `Tell::Lease`.
     TimeToLive {
@@ -63,6 +75,15 @@ pub enum AskApply {
         lease: i64,
         /// Whether its keys are wanted.
         keys: bool,
+        /// For whom.
+        of: Asker,
+    },
+    /// Have the leader promote a learner: `Tell::Promoted`.
+    Promote {
+        /// Echoed in the answer.
+        id: u64,
+        /// The learner.
+        member: u64,
     },
     /// All leases: `Tell::Leases`.
     Leases {
@@ -80,6 +101,15 @@ pub enum AskApply {
         /// Echoed in the answer.
         id: u64,
     },
+}
+
+/// Whose question it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// A client of this member: where another one leads, that one is asked.
+    Client,
+    /// Another member, which takes this one for the leader.
+    Peer,
 }
 
 /// A lease as `LeaseTimeToLive` shows it.
@@ -124,6 +154,14 @@ pub enum Tell {
         id: u64,
         /// The lease.
         result: Result<Option<LeaseInfo>, Status>,
+    },
+    /// The answer to `AskApply::Promote`: the members, or why not. `NOT_LEADER` says that this member
+    /// leads meanwhile.
+    Promoted {
+        /// The ID asked with.
+        id: u64,
+        /// The members after it.
+        result: Result<Vec<crate::Member>, Status>,
     },
     /// The answer to `AskApply::Leases`: the IDs, in the order of expiry.
     Leases {

@@ -257,7 +257,9 @@ impl Frontend {
         match self.proposal(DOWNGRADE_INFO_SET, &request.encode_to_vec(), id) {
             Ok(data) => {
                 if let Some(waiting) = self.waiting.get_mut(&id) {
-                    waiting.what = Wants::Downgrade;
+                    // A leader that is quick has lowered it before the answer is on its way.
+                    let before = self.shared.facts().cluster_version;
+                    waiting.what = Wants::Downgrade { before };
                 }
                 self.note_proposed(id);
                 self.to_decide.push(AskDecide::Propose { id, data });
@@ -267,8 +269,8 @@ impl Frontend {
     }
 
     /// The answer to a downgrade request that is done: the cluster's version, `X.Y`.
-    pub(super) fn downgrade_answer(&self, revision: i64) -> Bytes {
-        let version = match self.shared.facts().cluster_version {
+    pub(super) fn downgrade_answer(&self, cluster: Option<Version>, revision: i64) -> Bytes {
+        let version = match cluster {
             Some(version) => format!("{}.{}", version.major, version.minor),
             None => String::new(),
         };

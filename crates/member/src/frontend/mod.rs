@@ -12,6 +12,7 @@ mod jobs;
 mod link;
 mod maintenance;
 mod method;
+mod peer_calls;
 mod pulse;
 mod read;
 mod reads;
@@ -28,7 +29,7 @@ use std::time::Duration;
 
 use api::clock::Instant;
 use api::error::{self, Code, Status};
-use api::version::Line;
+use api::version::{Line, Version};
 use bytes::Bytes;
 use mvcc::{EventBatch, View, ViewSource};
 
@@ -42,8 +43,9 @@ use crate::{Fatal, Shared};
 
 pub use ids::RequestIds;
 pub use jobs::{Job, JobDone};
-pub use link::{AskApply, AskDecide, LeaseInfo, Tell};
+pub use link::{AskApply, AskDecide, Asker, LeaseInfo, Tell};
 pub use method::{Method, Shape};
+pub use peer_calls::PeerCall;
 pub use pulse::Pulse;
 
 /// Names a call or a stream towards the caller: chosen by the caller, unique among those open in
@@ -227,14 +229,20 @@ enum Wants {
     Leases,
     /// `Tell::Renewed`, for a stream.
     Renewed,
+    /// `Tell::Renewed`, for another member.
+    RenewedForPeer { lease: i64 },
+    /// `Tell::Lease`, for another member.
+    LeaseForPeer { lease: i64 },
+    /// A learner to become a voter. For a client the leader is asked where another one leads.
+    Promoted { member: u64, of: Asker },
     /// `Tell::Pinned`, to hash the file.
     PinnedForHash,
     /// `Tell::Pinned`, for a snapshot stream.
     PinnedForStream,
     /// A hash.
     Hash,
-    /// A downgrade to be entered or cancelled.
-    Downgrade,
+    /// A downgrade to be entered or cancelled; the cluster's version before it, which the answer names.
+    Downgrade { before: Option<Version> },
     /// A new member to be a member.
     Added { member: Box<api::etcdserverpb::Member> },
     /// Another member to lead.
@@ -342,6 +350,7 @@ impl Frontend {
             Tell::ReadIndex { id, index } => self.read_index_known(id, index, now),
             Tell::Renewed { id, result } => self.renewed(id, result),
             Tell::Lease { id, result } => self.lease_known(id, result),
+            Tell::Promoted { id, result } => self.promoted(id, result),
             Tell::Leases { id, leases } => self.leases_known(id, &leases),
             Tell::Pinned { id, result } => self.pinned(id, result),
             Tell::LeaderChanged => self.leader_changed(now),
@@ -627,9 +636,14 @@ impl Frontend {
         let Some(waiting) = self.waiting.get(&id) else {
             return;
         };
+        if let Wants::Promoted { member, of } = waiting.what {
+            return self.promotion_done(id, member, of, result);
+        }
         let result = match waiting.what {
             Wants::NoSpaceAlarm => Err(error::NO_SPACE),
-            Wants::Downgrade => result.map(|_| self.downgrade_answer(self.views.peek().revision)),
+            Wants::Downgrade { before } => {
+                result.map(|_| self.downgrade_answer(before, self.views.peek().revision))
+            }
             Wants::Added { ref member } => result.map(|members| cluster::added_answer(member, members)),
             _ => result,
         };

@@ -35,6 +35,8 @@ pub(super) enum Read {
     Downgrade(DowngradeRequest),
     /// The first chunk of a range stream; the stream has the rest.
     RangeStream,
+    /// Whether a downgrade is under way, for another member.
+    DowngradeForPeer,
     /// Authenticate, which answers that authentication is off.
     Authenticate,
 }
@@ -227,6 +229,7 @@ impl Frontend {
             },
             Read::Members => return Served::Done(Ok(self.members())),
             Read::Downgrade(request) => return self.downgrade_now(id, &request, &view),
+            Read::DowngradeForPeer => return Served::Done(Ok(self.is_downgrading())),
             Read::Authenticate => return Served::Done(Err(error::AUTH_NOT_ENABLED)),
             Read::RangeStream => {
                 self.forget(id);
@@ -247,7 +250,10 @@ impl Frontend {
                 self.propose_downgrade(id, &proposal);
                 Served::Later
             }
-            Ok(None) => Served::Done(Ok(self.downgrade_answer(view.revision))),
+            Ok(None) => {
+                let cluster = self.shared.facts().cluster_version;
+                Served::Done(Ok(self.downgrade_answer(cluster, view.revision)))
+            }
             Err(status) => Served::Done(Err(status)),
         }
     }

@@ -20,7 +20,7 @@ use super::read::Chunk;
 use super::reads::Read;
 use super::snapshot::SnapshotReader;
 use super::{
-    AskApply, Context, Frame, Frontend, Method, Outcome, Output, StreamPoll, Token, Wants, validate,
+    AskApply, Asker, Context, Frame, Frontend, Method, Outcome, Output, StreamPoll, Token, Wants, validate,
 };
 
 /// Bytes that a stream reads ahead of its client.
@@ -363,10 +363,14 @@ impl Frontend {
         self.to_apply.push(AskApply::Renew {
             id,
             lease: request.id,
+            of: Asker::Client,
         });
     }
 
     pub(super) fn renewed(&mut self, id: u64, result: Result<Option<i64>, Status>) {
+        if let Some(Wants::RenewedForPeer { lease }) = self.waiting.get(&id).map(|waiting| &waiting.what) {
+            return self.renewed_for_peer(id, *lease, result);
+        }
         let Some(waiting) = self.forget(id) else {
             return;
         };

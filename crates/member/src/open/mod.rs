@@ -185,13 +185,7 @@ fn assemble(
     let dirs = (config.wal_dir(), config.snap_dir());
     let fronts = (0..config.fronts).map(|front| front_seat(front, &config, &shared, &views, (unix_ms, seed)));
     Ok(Opened {
-        decide: Decide::new(
-            raft,
-            shared.clone(),
-            config.request_timeout(),
-            config.snapshot_catchup_entries,
-            config.has_peers,
-        ),
+        decide: Decide::new(raft, shared.clone(), &config),
         persist: Persist::new(disk.clone(), dirs, shared.clone(), log.wal),
         apply,
         committer: Committer::default(),

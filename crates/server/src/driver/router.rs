@@ -1,8 +1,8 @@
 //! The member's seam, made of queues. No method runs a stage: who called the stage settles later.
 
 use member::{
-    Fatal, HashAnswer, Job, JobKind, Level as MemberLevel, LogLine, LogValue, Measure, Router, ToApply,
-    ToCommitter, ToDecide, ToFront, ToPeer, ToPersist,
+    Fatal, HashAnswer, Job, JobKind, Level as MemberLevel, LogLine, LogValue, Measure, PeerAnswer, Router,
+    ToApply, ToCommitter, ToDecide, ToFront, ToPeer, ToPersist,
 };
 
 use super::{Driver, Event, FromMember};
@@ -77,6 +77,10 @@ impl Router for Driver {
             ToPeer::Snapshot(parcel) => self.to_decide(ToDecide::SnapshotSent {
                 id: parcel.message.to,
                 arrived: false,
+            }),
+            ToPeer::Ask { id, .. } => self.to_apply(ToApply::PeerAnswered {
+                id,
+                answer: PeerAnswer::Silent,
             }),
             ToPeer::AskHash { to, revision } => self.to_apply(ToApply::PeerHash(HashAnswer {
                 from: to,

@@ -461,6 +461,7 @@ fn leases_are_asked_of_the_apply_stage() {
             id,
             lease: 7,
             keys: true,
+            of: Asker::Client,
         }
         | AskApply::Leases { id } => id,
         other => panic!("{other:?}"),

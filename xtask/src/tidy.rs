@@ -90,6 +90,7 @@ const ABSENCES: &[Absence] = &[
             "crates/server/src",
             "crates/state/src",
             "crates/tls/src",
+            "crates/transport/src",
             "crates/wal/src",
         ],
         except: &[],

@@ -1,0 +1,190 @@
+//! What others send that no correct member sends: each gets its answer, and disturbs nobody.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+
+use bytes::BytesMut;
+use common::{CLUSTER, Member, append, identity, pair, raw};
+use raft::{Message, MessageKind};
+
+fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let len = body.len();
+    let head =
+        format!("{method} {path} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: {len}\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+/// Method, path, headers, body; status and text of the answer.
+type Row<'a> = (&'a str, &'a str, &'a str, &'a [u8], &'a str, &'a str);
+
+/// Texts and codes of rafthttp/http.go, as executed on 3.5.33, 3.6.14 and 3.7.1.
+#[test]
+fn refusals_are_those_of_go() {
+    let (one, _other) = pair();
+    one.host.set(|told| told.removed.push(7));
+    let valid = transport::message::encode(&append(1, 2, 1, 1));
+    let known = identity(2);
+    let to_me = format!("{known}X-Raft-To: 1\r\n");
+    let mut snapshot_of_wrong_kind = BytesMut::new();
+    transport::framing::encode(&append(1, 2, 1, 1), &mut snapshot_of_wrong_kind);
+    let absurd = [&0x7f_0000_0000_0002u64.to_be_bytes()[..], b"x"].concat();
+    let snapshot_without_file = transport::message::encode(&Message::new(MessageKind::Snapshot, 1, 2, 5));
+    let wrong_to = transport::message::encode(&append(3, 2, 1, 1));
+    let removed = transport::message::encode(&append(1, 7, 1, 1));
+    let old = known.replace("3.7.1", "2.3.0");
+    let new = known.replace("3.0.0", "9.0.0");
+    let other_cluster = known.replace(&format!("{CLUSTER:x}"), "bad");
+    let no_version = known.replace("3.7.1", "what");
+    #[rustfmt::skip]
+    let table: &[Row] = &[
+        ("GET", "/raft", &known, b"", "405", "Method Not Allowed"),
+        ("POST", "/raft", &old, &valid, "412", "incompatible version"),
+        ("POST", "/raft", &new, &valid, "412", "incompatible version"),
+        ("POST", "/raft", &no_version, &valid, "412", "incompatible version"),
+        ("POST", "/raft", "Host: x\r\n", &valid, "412", "incompatible version"),
+        ("POST", "/raft", &other_cluster, &valid, "412", "cluster ID mismatch"),
+        ("POST", "/raft", &known, &[0xff], "400", "error unmarshalling raft message"),
+        ("POST", "/raft", &known, &wrong_to, "500", "error processing raft message"),
+        ("POST", "/raft", &known, &removed, "500", "error processing raft message"),
+        ("POST", "/raft", &known, &snapshot_without_file, "500", "error processing raft message"),
+        ("POST", "/raft", &known, &[0x08, 0], "204", ""),
+        ("POST", "/raft", &known, b"", "204", ""),
+        ("POST", "/raft", &known, &valid, "204", ""),
+        ("GET", "/raft/snapshot", &known, b"", "405", "Method Not Allowed"),
+        ("POST", "/raft/snapshot", &other_cluster, b"", "412", "cluster ID mismatch"),
+        ("POST", "/raft/snapshot", &known, b"", "400", "failed to decode raft message (EOF)"),
+        ("POST", "/raft/snapshot", &known, &absurd, "400", "failed to decode raft message (rafthttp: error limit exceeded)"),
+        ("POST", "/raft/snapshot", &known, &[0; 5], "400", "failed to decode raft message (unexpected EOF)"),
+        ("POST", "/raft/snapshot", &known, &snapshot_of_wrong_kind, "400", "wrong raft message type"),
+        ("POST", "/raft/stream/msgapp/2", &to_me, b"", "405", "Method Not Allowed"),
+        ("GET", "/raft/stream/msgapp/2", &known, b"", "412", "to field mismatch"),
+        ("GET", "/raft/stream/msgapp/2", &other_cluster, b"", "412", "cluster ID mismatch"),
+        ("GET", "/raft/stream/other/2", &to_me, b"", "404", "invalid path"),
+        ("GET", "/raft/stream/msgapp/2/3", &to_me, b"", "404", "invalid path"),
+        ("GET", "/raft/stream/msgapp/xyz", &to_me, b"", "404", "invalid from"),
+        ("GET", "/raft/stream/message/7", &to_me, b"", "410", "removed member"),
+        ("GET", "/raft/stream/message/9", &to_me, b"", "404", "error sender not found"),
+        ("GET", "/raft/else", &known, b"", "404", "404 page not found"),
+    ];
+    for (method, path, headers, body, status, text) in table {
+        let answer = raw(one.address, &request(method, path, headers, body));
+        let place = format!("{method} {path} {headers}: {answer}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{place}");
+        let (head, found) = answer.split_once("\r\n\r\n").unwrap();
+        let expected = if text.is_empty() {
+            String::new()
+        } else {
+            format!("{text}\n")
+        };
+        assert_eq!(found, expected, "{place}");
+        let has_cluster = head.contains(&format!("x-etcd-cluster-id: {CLUSTER:x}"));
+        let is_ours = path.starts_with("/raft/else");
+        assert_eq!(has_cluster, !matches!(*status, "405") && !is_ours, "{place}");
+    }
+    // Of all these one message was for raft.
+    assert_eq!(one.host.wait("", |told| Some(told.delivered.len())), 1);
+    assert_eq!(one.host.files(), [""; 0]);
+}
+
+#[test]
+fn others_urls_are_no_reason_to_fail() {
+    let one = Member::start(1);
+    let message = transport::message::encode(&append(1, 9, 1, 1));
+    for urls in [
+        "",
+        "what",
+        "http://a",
+        "ftp://a:1",
+        "http://127.0.0.1:1/path",
+        ",",
+    ] {
+        let headers = format!("{}X-PeerURLs: {urls}\r\n", identity(9));
+        let answer = raw(one.address, &request("POST", "/raft", &headers, &message));
+        assert!(answer.starts_with("HTTP/1.1 204 "), "{urls}: {answer}");
+    }
+    assert!(one.transport.urls_of(9).is_empty());
+    // Nor do strangers without number cost anything.
+    for id in 10..100 {
+        let headers = format!("{}X-PeerURLs: http://127.0.0.1:1\r\n", identity(id));
+        raw(one.address, &request("POST", "/raft", &headers, &message));
+    }
+    let known = (10..100)
+        .filter(|id| !one.transport.urls_of(*id).is_empty())
+        .count();
+    assert_eq!(known, 32);
+}
+
+#[test]
+fn streams_that_make_no_sense_are_asked_for_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let one = Member::start(1);
+    one.transport.set_members([(2, &[url][..])]);
+    let mut unknown_kind = BytesMut::new();
+    transport::framing::encode(&append(1, 2, 1, 1), &mut unknown_kind);
+    let wrong = |to: u64, from: u64| {
+        let mut bytes = BytesMut::new();
+        transport::framing::encode(&append(to, from, 1, 1), &mut bytes);
+        bytes.to_vec()
+    };
+    one.host.set(|told| told.removed.push(7));
+    let bodies: Vec<Vec<u8>> = vec![
+        u64::MAX.to_be_bytes().to_vec(),
+        (1u64 << 29).to_be_bytes().to_vec(),
+        [&3u64.to_be_bytes()[..], &[0xff; 3]].concat(),
+        vec![3],
+        vec![1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+        wrong(5, 2),
+        wrong(1, 7),
+        Vec::new(),
+    ];
+    let answers = bodies.len() * 2;
+    for (number, connection) in listener.incoming().take(answers).enumerate() {
+        let mut connection = connection.unwrap();
+        let mut lines = BufReader::new(connection.try_clone().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        assert!(
+            first.starts_with("GET /raft/stream/") || first.starts_with("GET /raft/probing"),
+            "{first}"
+        );
+        while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+        let body = &bodies[number % bodies.len()];
+        let head = "HTTP/1.1 200 OK\r\nX-Server-Version: 3.7.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        connection.write_all(head.as_bytes()).unwrap();
+        if !body.is_empty() {
+            write!(connection, "{:x}\r\n", body.len()).unwrap();
+            connection.write_all(body).unwrap();
+        }
+    }
+    assert_eq!(one.host.wait("", |told| Some(told.delivered.len())), 0);
+}
+
+#[test]
+fn two_streams_of_one_kind_do_not_live_together() {
+    let (one, other) = pair();
+    let ask = || {
+        let headers = format!("{}X-Raft-To: 1\r\n", identity(2));
+        let mut stream = std::net::TcpStream::connect(one.address).unwrap();
+        let head = format!("GET /raft/stream/message/2 HTTP/1.1\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let _stream = ask();
+    // The real one lost its stream, and takes it back.
+    other.host.wait("the loss", |told| {
+        let text = "lost TCP streaming connection with remote peer";
+        told.lines.iter().any(|line| line.msg == text).then_some(())
+    });
+    one.host.wait("its return", |told| {
+        let text = "closed TCP streaming connection with remote peer";
+        (told.lines.iter().filter(|line| line.msg == text).count() >= 2).then_some(())
+    });
+    one.send(Message::new(MessageKind::Heartbeat, 2, 1, 5));
+    other
+        .host
+        .wait("a message", |told| (!told.delivered.is_empty()).then_some(()));
+}

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use api::url::{self, Url};
 use api::version::Version;
 use disk::Disk;
-use member::{LogLine, Parcel, ToPeer};
+use member::{LogLine, Parcel};
+use raft::Message;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
 
@@ -162,28 +163,24 @@ impl Transport {
         let _ = self.commands.send(Command::Open(door));
     }
 
-    /// Sends a message or a snapshot on its way. Never waits: what finds no room is dropped, and the host
-    /// is told.
-    pub fn send(&self, what: ToPeer) {
-        match what {
-            ToPeer::Message(message) => {
-                if message.to == raft::NONE {
-                    return;
-                }
-                let peer = self.core.peer(message.to);
-                match peer {
-                    Some(peer) => peer.send(&self.core, message),
-                    None => self.core.host.unreachable(message.to),
-                }
-            }
-            ToPeer::Snapshot(parcel) => {
-                let to = parcel.message.to;
-                let peer = self.core.peer(to);
-                let sent = peer.map(|peer| self.commands.send(Command::Ship(peer, parcel)));
-                if !matches!(sent, Some(Ok(()))) {
-                    self.core.host.snapshot_sent(to, false);
-                }
-            }
+    /// Sends a message on its way. Never waits: what finds no room is dropped, and the host is told.
+    pub fn send(&self, message: Box<Message>) {
+        if message.to == raft::NONE {
+            return;
+        }
+        match self.core.peer(message.to) {
+            Some(peer) => peer.send(&self.core, message),
+            None => self.core.host.unreachable(message.to),
+        }
+    }
+
+    /// Sends a snapshot on its way. Never waits; the host is told what became of it.
+    pub fn ship(&self, parcel: Box<Parcel>) {
+        let to = parcel.message.to;
+        let peer = self.core.peer(to);
+        let sent = peer.map(|peer| self.commands.send(Command::Ship(peer, parcel)));
+        if !matches!(sent, Some(Ok(()))) {
+            self.core.host.snapshot_sent(to, false);
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{Member, append, introduce, pair};
 use disk::mem::MemDisk;
-use member::{Parcel, ToPeer};
+use member::Parcel;
 use raft::{Message, MessageKind};
 use transport::{Call, CallError, Count};
 
@@ -223,10 +223,10 @@ fn a_snapshot_arrives_as_a_whole() {
     let (one, other) = pair();
     let (db, bytes) = data_file();
     let message = snapshot_message(9);
-    one.transport.send(ToPeer::Snapshot(Box::new(Parcel {
+    one.transport.ship(Box::new(Parcel {
         message: message.clone(),
         db,
-    })));
+    }));
     one.host.wait("a report", |told| {
         (told.snapshots_sent == [(2, true)]).then_some(())
     });
@@ -246,16 +246,15 @@ fn a_snapshot_to_nobody_is_reported() {
         ..snapshot_message(9)
     };
     let (db, _) = data_file();
-    one.transport.send(ToPeer::Snapshot(Box::new(Parcel {
+    one.transport.ship(Box::new(Parcel {
         message: to(7),
         db: db.clone(),
-    })));
+    }));
     one.host.wait("a report", |told| {
         (told.snapshots_sent == [(7, false)]).then_some(())
     });
     drop(other);
-    one.transport
-        .send(ToPeer::Snapshot(Box::new(Parcel { message: to(2), db })));
+    one.transport.ship(Box::new(Parcel { message: to(2), db }));
     one.host.wait("a second report", |told| {
         (told.snapshots_sent == [(7, false), (2, false)]).then_some(())
     });

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use api::version::Version;
 use disk::mem::MemDisk;
-use member::{LogLine, ToPeer};
+use member::LogLine;
 use raft::{Entry, Message, MessageKind};
 use transport::{Answer, Call, CallError, Count, Dialer, Host, Options, Question, Reply, Transport};
 
@@ -184,7 +184,7 @@ impl Member {
     }
 
     pub fn send(&self, message: Message) {
-        self.transport.send(ToPeer::Message(Box::new(message)));
+        self.transport.send(Box::new(message));
     }
 
     /// Waits until both streams from here to `other` and back are there.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use member::frontend::{Context, Method, Outcome, Token};
 
-use crate::client::{Op, Waiting};
+use crate::client::{Op, Waiting, disarm};
 use crate::node::{FRONTS, FromFront};
 use crate::questions::PEERS;
-use crate::world::{Event, WATCHERS, World};
+use crate::world::{COPIERS, Event, LESSEES, WATCHERS, World};
 
 /// One of so many acknowledged writes is looked for on the disks.
 const LOOKS_AT_DISKS: u8 = 16;
@@ -22,15 +22,18 @@ impl World {
             return;
         };
         match what {
-            FromFront::Wake => {
-                if owner >= WATCHERS && owner != PEERS {
-                    self.watcher_reads(owner - WATCHERS, place, front, token);
-                }
-            }
+            // Who copies comes by itself, slowly.
+            FromFront::Wake if owner >= COPIERS => {}
+            FromFront::Wake if owner >= LESSEES => self.lessee_reads(owner - LESSEES, place, front, token),
+            FromFront::Wake if owner >= WATCHERS => self.watcher_reads(owner - WATCHERS, place, front, token),
+            FromFront::Wake => {}
             FromFront::Reply(result) => {
                 running.owners[front].remove(&token);
                 if owner == PEERS {
                     return self.peer_call_done(place, token, result);
+                }
+                if owner >= LESSEES {
+                    return self.lease_granted(owner - LESSEES, token, result.is_ok());
                 }
                 let waiting = self.clients[owner]
                     .waiting
@@ -46,7 +49,7 @@ impl World {
         let again = self.clients[client].pause();
         self.after(again, Event::Client(client));
         if self.calm {
-            return;
+            return self.operator_disarms(client);
         }
         if let Some(waiting) = &self.clients[client].waiting {
             if self.now - waiting.since > Duration::from_secs(9) {
@@ -57,8 +60,29 @@ impl World {
         if self.rng.u8(0..30) == 0 {
             self.clients[client].at = (self.rng.usize(0..self.nodes.len()), self.rng.usize(0..FRONTS));
         }
-        let op = self.clients[client].choose(&self.truth);
+        let op = self.clients[client].choose(&self.truth, self.now);
         self.ask(client, op);
+    }
+
+    /// When the faults have ended, somebody has to end the alarms.
+    fn operator_disarms(&mut self, client: usize) {
+        let has_alarms = !self.truth.model.aside.alarms.is_empty();
+        if client == 0 && has_alarms && self.clients[client].waiting.is_none() {
+            let op = disarm(&self.truth, &mut self.rng);
+            self.ask(client, op);
+        }
+    }
+
+    /// Somebody will never know what became of a request.
+    pub(crate) fn unanswered(&mut self, waiting: Waiting) {
+        if let Op::Put(put) = &waiting.op {
+            self.unknown_fates.push((put.key.clone(), put.value.clone()));
+        }
+        if let Some(open) = waiting.open
+            && let Some(call) = waiting.op.register_call(None)
+        {
+            self.histories.unknown(open, call);
+        }
     }
 
     pub(crate) fn give_up(&mut self, client: usize) {
@@ -67,10 +91,12 @@ impl World {
             return;
         };
         self.trace.count("requests given up");
+        let (life, token) = (waiting.life, waiting.token);
+        self.unanswered(waiting);
         let node = &mut self.nodes[place];
-        if let Some(running) = node.running.as_mut().filter(|_| node.life == waiting.life) {
-            running.owners[front].remove(&waiting.token);
-            running.fronts[front].cancel(waiting.token);
+        if let Some(running) = node.running.as_mut().filter(|_| node.life == life) {
+            running.owners[front].remove(&token);
+            running.fronts[front].cancel(token);
             running.drain_front(front);
             self.settle(place);
         }
@@ -94,6 +120,7 @@ impl World {
         }
         let token = running.token(front, client);
         let (method, message) = op.call();
+        let open = op.register().map(|key| self.histories.begin(key.clone()));
         let context = Context {
             deadline: Some(local + Duration::from_secs(8)),
             ..Context::default()
@@ -104,6 +131,7 @@ impl World {
             op,
             since: self.now,
             floor: self.truth.floor,
+            open,
         };
         let outcome = running.fronts[front].call(token, method, message, context, local);
         running.drain_front(front);
@@ -135,6 +163,11 @@ impl World {
         match result {
             Ok(answer) => {
                 self.trace.count("answers");
+                if let Some(open) = waiting.open.clone()
+                    && let Some(call) = waiting.op.register_call(Some(&answer))
+                {
+                    self.histories.end(open, call);
+                }
                 let place = self.clients[client].at.0;
                 let serial = self.serial.entry((place, waiting.life)).or_default();
                 let judged = self.clients[client].answered(&waiting, &answer, &mut self.truth, serial);
@@ -155,6 +188,10 @@ impl World {
             Err(status) => {
                 self.trace.count("refusals");
                 self.trace.sum(&status.message);
+                if status == api::error::TIMEOUT {
+                    self.trace.count("requests that had no answer in time");
+                }
+                self.unanswered(waiting.clone());
                 if let Op::Members(..) = waiting.op {
                     self.trace
                         .tell(self.now, format!("{}: {}", waiting.op.tell(), status.message));

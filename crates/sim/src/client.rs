@@ -4,17 +4,23 @@ use std::time::Duration;
 
 use api::clock::Instant;
 use api::etcdserverpb as pb;
+use api::etcdserverpb::alarm_request::AlarmAction;
 use api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use api::etcdserverpb::request_op::Request;
 use bytes::Bytes;
 use member::frontend::{Method, Token};
 use prost::Message;
 
+use crate::linear::{Call, Open};
 use crate::plan::Plan;
+use crate::reading;
 use crate::truth::{Truth, text};
 
 /// Keys that clients use.
 const KEYS: u8 = 12;
+
+/// How keys begin whose histories are searched.
+const REGISTER: &str = "r";
 
 /// A client with one request at a time.
 pub struct Client {
@@ -29,6 +35,7 @@ pub struct Client {
 }
 
 /// A request on its way.
+#[derive(Clone)]
 pub struct Waiting {
     /// The front's name for it.
     pub token: Token,
@@ -40,6 +47,8 @@ pub struct Waiting {
     pub since: Instant,
     /// What the answer has to be as new as.
     pub floor: i64,
+    /// For the search of an order, if it is for a key whose history is searched.
+    pub open: Option<Open>,
 }
 
 /// What a client asks.
@@ -63,6 +72,10 @@ pub enum Op {
     Defragment,
     /// Change the members.
     Members(Method, Bytes),
+    /// Raise an alarm, or end it.
+    Alarm(pb::AlarmRequest),
+    /// The hash of all revisions up to one.
+    Hash(pb::HashKvRequest),
 }
 
 impl Op {
@@ -78,6 +91,32 @@ impl Op {
             Op::Revoke(request) => (Method::LeaseRevoke, request.encode_to_vec().into()),
             Op::Defragment => (Method::Defragment, Bytes::new()),
             Op::Members(method, request) => (*method, request.clone()),
+            Op::Alarm(request) => (Method::Alarm, request.encode_to_vec().into()),
+            Op::Hash(request) => (Method::HashKv, request.encode_to_vec().into()),
+        }
+    }
+
+    /// The key, if its history is searched.
+    pub fn register(&self) -> Option<&Bytes> {
+        let key = match self {
+            Op::Put(put) => &put.key,
+            Op::Delete(delete) => &delete.key,
+            Op::Read(read) if !read.serializable => &read.key,
+            _ => return None,
+        };
+        key.starts_with(REGISTER.as_bytes()).then_some(key)
+    }
+
+    /// What was done to that key; `answer` is there if it was answered.
+    pub fn register_call(&self, answer: Option<&Bytes>) -> Option<Call> {
+        match (self, answer) {
+            (Op::Put(put), _) => Some(Call::Write(Some(put.value.clone()))),
+            (Op::Delete(_), _) => Some(Call::Write(None)),
+            (Op::Read(_), Some(answer)) => {
+                let response = pb::RangeResponse::decode(answer.clone()).ok()?;
+                Some(Call::Read(response.kvs.into_iter().next().map(|kv| kv.value)))
+            }
+            _ => None,
         }
     }
 
@@ -102,12 +141,46 @@ impl Op {
             Op::Revoke(revoke) => format!("revoke lease {}", revoke.id),
             Op::Defragment => "defragment".to_owned(),
             Op::Members(method, _) => format!("{method:?}"),
+            Op::Alarm(alarm) => format!("{:?} an alarm", alarm.action()),
+            Op::Hash(hash) => format!("hash up to {}", hash.revision),
         }
     }
 }
 
 fn key(rng: &mut fastrand::Rng) -> Bytes {
     format!("k{:02}", rng.u8(0..KEYS)).into_bytes().into()
+}
+
+/// What an operator does now and then: an alarm, or the URLs of a member once more, which is a change of the members
+/// to the log.
+fn operator(truth: &Truth, rng: &mut fastrand::Rng) -> Op {
+    let seats = &truth.model.aside.roster.seats;
+    let Some((id, seat)) = rng.choice(seats.iter()) else {
+        return Op::Defragment;
+    };
+    if rng.u8(0..4) > 0 {
+        let request = pb::MemberUpdateRequest {
+            id: *id,
+            peer_ur_ls: seat.peer_urls.clone(),
+        };
+        return Op::Members(Method::MemberUpdate, request.encode_to_vec().into());
+    }
+    Op::Alarm(pb::AlarmRequest {
+        action: AlarmAction::Activate as i32,
+        member_id: *id,
+        alarm: pb::AlarmType::Nospace as i32,
+    })
+}
+
+/// Ends one of the alarms that are on.
+pub fn disarm(truth: &Truth, rng: &mut fastrand::Rng) -> Op {
+    let alarm = rng.choice(truth.model.aside.alarms.iter().copied());
+    let (alarm, member_id) = alarm.unwrap_or_default();
+    Op::Alarm(pb::AlarmRequest {
+        action: AlarmAction::Deactivate as i32,
+        member_id,
+        alarm,
+    })
 }
 
 impl Client {
@@ -131,7 +204,7 @@ impl Client {
     fn value(&mut self, rng: &mut fastrand::Rng) -> Bytes {
         self.values += 1;
         let mut value = format!("c{}-{}", self.name, self.values);
-        if rng.u8(0..8) == 0 {
+        if rng.u8(0..5) == 0 {
             value.push_str(&"x".repeat(rng.usize(0..6000)));
         }
         value.into_bytes().into()
@@ -146,15 +219,43 @@ impl Client {
     }
 
     /// What it asks next.
-    pub fn choose(&mut self, truth: &Truth) -> Op {
+    pub fn choose(&mut self, truth: &Truth, now: Instant) -> Op {
         let mut rng = self.rng.clone();
-        let op = self.draw(truth, &mut rng);
+        let op = match rng.u8(0..10) {
+            0 => self.draw_register(now, &mut rng),
+            _ => self.draw(truth, &mut rng),
+        };
         self.rng = rng;
         op
     }
 
+    /// A call to a key that has a short life, so that its history can be searched.
+    fn draw_register(&mut self, now: Instant, rng: &mut fastrand::Rng) -> Op {
+        let life = now.since_start().as_secs() / 2;
+        let key = Bytes::from(format!("{REGISTER}{life:04}-{}", rng.u8(0..2)));
+        match rng.u8(0..8) {
+            0..3 => Op::Put(pb::PutRequest {
+                key,
+                value: self.value(rng),
+                ..pb::PutRequest::default()
+            }),
+            3 => Op::Delete(pb::DeleteRangeRequest {
+                key,
+                ..pb::DeleteRangeRequest::default()
+            }),
+            _ => Op::Read(pb::RangeRequest {
+                key,
+                ..pb::RangeRequest::default()
+            }),
+        }
+    }
+
     fn draw(&mut self, truth: &Truth, rng: &mut fastrand::Rng) -> Op {
-        match rng.u8(0..100) {
+        let aside = &truth.model.aside;
+        if !aside.alarms.is_empty() && rng.u8(0..8) == 0 {
+            return disarm(truth, rng);
+        }
+        match rng.u8(0..104) {
             0..40 => {
                 let lease = match self.leases.is_empty() || rng.u8(0..4) > 0 {
                     true => 0,
@@ -178,12 +279,16 @@ impl Client {
             46..60 => self.swap(truth, rng),
             60..90 => {
                 let (key, range_end) = Client::span(rng);
-                Op::Read(pb::RangeRequest {
+                let mut read = pb::RangeRequest {
                     key,
                     range_end,
                     serializable: rng.u8(0..3) == 0,
                     ..pb::RangeRequest::default()
-                })
+                };
+                if rng.bool() {
+                    reading::embellish(&mut read, truth, rng);
+                }
+                Op::Read(read)
             }
             90..93 => Op::Compact(pb::CompactionRequest {
                 revision: (truth.model.revision - rng.i64(0..60)).max(1),
@@ -197,7 +302,11 @@ impl Client {
                 Some(id) => Op::Revoke(pb::LeaseRevokeRequest { id }),
                 None => self.swap(truth, rng),
             },
-            _ => Op::Defragment,
+            99 => Op::Defragment,
+            100..103 => Op::Hash(pb::HashKvRequest {
+                revision: (truth.model.revision - rng.i64(0..30)).max(0),
+            }),
+            _ => operator(truth, rng),
         }
     }
 
@@ -310,9 +419,7 @@ impl Client {
                     newer(revision, false)?;
                     truth.floor = truth.floor.max(revision);
                 }
-                truth
-                    .same_keys(&response.kvs, &read.key, &read.range_end, revision)
-                    .map_err(told)?;
+                reading::judge(truth, read, &response, revision).map_err(told)?;
             }
             Op::Grant(_) => {
                 let response = pb::LeaseGrantResponse::decode(answer.clone()).map_err(bad)?;
@@ -321,7 +428,11 @@ impl Client {
                     self.leases.remove(0);
                 }
             }
-            Op::Compact(_) | Op::Revoke(_) | Op::Defragment | Op::Members(..) => {}
+            Op::Hash(_) => {
+                let response = pb::HashKvResponse::decode(answer.clone()).map_err(bad)?;
+                truth.hashed(&response).map_err(told)?;
+            }
+            Op::Compact(_) | Op::Revoke(_) | Op::Defragment | Op::Members(..) | Op::Alarm(_) => {}
         }
         Ok(written)
     }

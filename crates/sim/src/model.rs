@@ -298,6 +298,12 @@ impl Model {
         visible.collect()
     }
 
+    /// Whether a key ever had a value.
+    pub fn ever_had(&self, key: &[u8], value: &[u8]) -> bool {
+        let mut versions = self.keys.get(key).into_iter().flatten();
+        versions.any(|version| version.value.as_deref() == Some(value))
+    }
+
     /// A key's version made at exactly `revision`: the last one, if a txn wrote it more than once.
     pub fn made_at(&self, key: &[u8], revision: i64) -> Option<&Version> {
         let versions = self.keys.get(key)?;

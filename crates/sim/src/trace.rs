@@ -62,6 +62,11 @@ impl Trace {
         self.sum(what);
     }
 
+    /// Something that happened so often.
+    pub fn count_many(&mut self, what: &'static str, count: u64) {
+        *self.counts.entry(what).or_default() += count;
+    }
+
     /// Adds to the sum over all that happened (FNV-1a).
     pub fn sum(&mut self, text: &str) {
         for byte in text.bytes() {

@@ -17,6 +17,8 @@ pub struct Truth {
     /// The meaning of the entries.
     pub model: Model,
     pub(crate) leaders: BTreeMap<u64, u64>,
+    /// Hashes that members told, by the revision hashed and the compaction before it.
+    hashes: BTreeMap<(i64, i64), u32>,
     /// The newest revision that a client has seen in an answer that is linearizable: whoever asks
     /// from now on must see at least this.
     pub floor: i64,
@@ -71,6 +73,19 @@ impl Truth {
             Some(other) if other != who => Err(format!("{other:x} and {who:x} both lead in term {term}")),
             Some(_) => Ok(false),
             None => Ok(true),
+        }
+    }
+
+    /// A member has told a hash: equal revisions of equal compactions have equal ones, whoever tells them.
+    pub fn hashed(&mut self, answer: &api::etcdserverpb::HashKvResponse) -> Result<(), String> {
+        let of = (answer.hash_revision, answer.compact_revision);
+        let before = *self.hashes.entry(of).or_insert(answer.hash);
+        match before == answer.hash {
+            true => Ok(()),
+            false => Err(format!(
+                "the hash of {} after the compaction at {} is {:08x}, another answer had {before:08x}",
+                of.0, of.1, answer.hash
+            )),
         }
     }
 

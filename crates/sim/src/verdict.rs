@@ -6,16 +6,23 @@ use api::etcdserverpb::AlarmType;
 use bytes::Bytes;
 
 use crate::client::Op;
+use crate::linear::Found;
 use crate::world::World;
+
+/// How long after all faults ended, and its time to live, a lease that nobody renews may be there: leaders change once or
+/// twice, and each gives it all its time again.
+const LEASE_PATIENCE: Duration = Duration::from_secs(9);
 
 impl World {
     /// All faults end; the cluster must serve again, and all must agree.
     pub(crate) fn settle_and_judge(&mut self) {
         self.calm = true;
+        self.calm_since = self.now;
         crate::faults::end_all(self);
         self.trace.tell(self.now, "all faults end".to_owned());
         let places: Vec<usize> = (0..self.nodes.len()).collect();
         for &place in &places {
+            self.lift_quota(place);
             self.start(place);
         }
         let rest = self.now + Duration::from_secs(15);
@@ -30,6 +37,72 @@ impl World {
         self.run_until(rest);
         if self.violation.is_none() {
             self.judge_agreement();
+        }
+        if self.violation.is_none() {
+            self.judge_leases();
+        }
+        if self.violation.is_none() {
+            self.judge_histories();
+        }
+        self.resolve_unknown_fates();
+        for place in places {
+            self.harvest(place);
+        }
+    }
+
+    /// What the dead held has gone.
+    fn judge_leases(&mut self) {
+        let leases = &self.truth.model.aside.leases;
+        let overdue = self.lessees.iter().find_map(|lessee| {
+            let (id, at) = lessee.overdue(self.calm_since, LEASE_PATIENCE)?;
+            (at <= self.now && leases.contains_key(&id)).then_some((id, at))
+        });
+        if let Some((id, at)) = overdue {
+            let late = self.now - at;
+            self.wrong(format!(
+                "lease {id} of a client that died is still there {late:?} after it should have gone"
+            ));
+        }
+    }
+
+    /// There is an order of the calls to each key that explains what they answered.
+    fn judge_histories(&mut self) {
+        let mut wrong = None;
+        for (key, found) in self.histories.judge() {
+            self.trace.count(match found {
+                Found::Order => "histories of a key searched",
+                Found::TooLong => "histories of a key too long to search",
+                Found::Nothing => {
+                    let key = crate::truth::text(key);
+                    wrong.get_or_insert(format!("no order of the calls to {key} explains their answers"));
+                    "histories of a key without an order"
+                }
+            });
+        }
+        if let Some(what) = wrong {
+            self.wrong(what);
+        }
+    }
+
+    /// The log knows what nobody was told.
+    fn resolve_unknown_fates(&mut self) {
+        for (key, value) in std::mem::take(&mut self.unknown_fates) {
+            let happened = self.truth.model.ever_had(&key, &value);
+            self.trace.count(match happened {
+                true => "writes of unknown fate that happened",
+                false => "writes of unknown fate that never did",
+            });
+        }
+    }
+
+    /// A small quota would not let the cluster serve: the operator starts each member without.
+    fn lift_quota(&mut self, place: usize) {
+        let node = &mut self.nodes[place];
+        if node.config.quota_backend_bytes > 0 {
+            node.config.quota_backend_bytes = -1;
+            if node.is_up() {
+                self.crash(place, None);
+            }
         }
     }
 

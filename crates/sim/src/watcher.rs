@@ -1,6 +1,7 @@
 //! Watchers: each sees every change of its range once, in order, over restarts of members.
 
 use api::etcdserverpb as pb;
+use api::etcdserverpb::watch_create_request::FilterType;
 use api::etcdserverpb::watch_request::RequestUnion;
 use bytes::Bytes;
 use member::frontend::{Frame, Token};
@@ -18,6 +19,12 @@ pub struct Watcher {
     pub next: i64,
     /// Its stream: place, front, process and token.
     pub at: Option<(usize, usize, u64, Token)>,
+    /// The state of its member was replaced by the leader's while it watched.
+    pub over_installed: bool,
+    /// How often it has seen events after that.
+    pub went_on: u64,
+    no_put: bool,
+    no_delete: bool,
     /// Events seen.
     pub seen: u64,
     /// Progress notifications seen.
@@ -42,6 +49,10 @@ impl Watcher {
             progress: rng.bool(),
             next: 1,
             at: None,
+            over_installed: false,
+            went_on: 0,
+            no_put: rng.u8(0..8) == 0,
+            no_delete: rng.u8(0..8) == 0,
             seen: 0,
             notified: 0,
             overtaken: 0,
@@ -50,12 +61,20 @@ impl Watcher {
 
     /// What it says first on a new stream.
     pub fn request(&self) -> Bytes {
+        let mut filters = Vec::new();
+        if self.no_put {
+            filters.push(FilterType::Noput as i32);
+        }
+        if self.no_delete {
+            filters.push(FilterType::Nodelete as i32);
+        }
         let create = pb::WatchCreateRequest {
             key: self.key.clone(),
             range_end: self.end.clone(),
             start_revision: self.next,
             progress_notify: self.progress,
             prev_kv: self.prev_kv,
+            filters,
             ..pb::WatchCreateRequest::default()
         };
         let request = pb::WatchRequest {
@@ -95,7 +114,7 @@ impl Watcher {
         }
         let revision = response.header.as_ref().map_or(0, |header| header.revision);
         let Some(last) = response.events.last().and_then(|event| event.kv.as_ref()) else {
-            let missed = truth.model.events(&self.key, &self.end, self.next, revision);
+            let missed = self.wanted(truth, revision);
             if let Some((at, key)) = missed.first() {
                 return Err(told(format!(
                     "progress to {revision} before the change of {} at {at}",
@@ -107,7 +126,7 @@ impl Watcher {
             return Ok(true);
         };
         let last = last.mod_revision;
-        let wanted = truth.model.events(&self.key, &self.end, self.next, last);
+        let wanted = self.wanted(truth, last);
         if wanted.len() != response.events.len() || revision < last {
             return Err(told(format!(
                 "{} events up to {last} with header {revision}, the log has {}",
@@ -119,6 +138,7 @@ impl Watcher {
             self.same(event, *at, key, truth).map_err(told)?;
         }
         self.seen += response.events.len() as u64;
+        self.went_on += u64::from(std::mem::take(&mut self.over_installed));
         self.next = last + 1;
         Ok(true)
     }
@@ -154,10 +174,18 @@ impl Watcher {
 
     /// Whether it has seen everything up to a revision.
     pub fn is_complete(&self, truth: &Truth, revision: i64) -> bool {
-        truth
-            .model
-            .events(&self.key, &self.end, self.next, revision)
-            .is_empty()
+        self.wanted(truth, revision).is_empty()
+    }
+
+    /// What it has to be given up to a revision.
+    fn wanted<'a>(&self, truth: &'a Truth, to: i64) -> Vec<(i64, &'a [u8])> {
+        let mut events = truth.model.events(&self.key, &self.end, self.next, to);
+        events.retain(|(at, key)| {
+            let made = truth.model.made_at(key, *at);
+            let is_put = made.is_some_and(|version| version.value.is_some());
+            !(if is_put { self.no_put } else { self.no_delete })
+        });
+        events
     }
 
     /// For people.

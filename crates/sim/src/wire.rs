@@ -84,6 +84,9 @@ impl World {
         }
         let reached = to.is_some_and(|to| !self.net.cut.contains(&(from, to)));
         let torn = self.rng.f64() < self.net.tear;
+        if reached && torn {
+            self.trace.count("snapshots cut off");
+        }
         let message = parcel.message;
         let takes = Duration::from_millis(self.rng.u64(5..400));
         self.trace.count("snapshots sent");

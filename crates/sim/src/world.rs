@@ -4,14 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use api::clock::Instant;
+use bytes::Bytes;
 use disk::mem::{CrashMode, MemDisk};
 use member::frontend::Token;
 use member::{Join, Router, ToApply, ToDecide, ToPeer};
 
-use crate::client::Client;
+use crate::client::{Client, Waiting};
 use crate::consensus::{self, Consensus};
+use crate::copier::Copier;
 use crate::faults::{Fault, Faults};
 use crate::hashes::HashMail;
+use crate::lessee::Lessee;
+use crate::linear::Histories;
 use crate::model::Effect;
 use crate::net::Net;
 use crate::node::{FRONTS, Node, Running, Stage};
@@ -25,6 +29,12 @@ use crate::wire::Landing;
 
 /// Owners of tokens from here on are watchers.
 pub(crate) const WATCHERS: usize = 1000;
+
+/// From here on, those who live by a lease.
+pub(crate) const LESSEES: usize = 2000;
+
+/// From here on, those who copy the whole state.
+pub(crate) const COPIERS: usize = 3000;
 
 /// What a turn takes at least.
 const TURN_MIN: Duration = Duration::from_micros(5);
@@ -55,6 +65,10 @@ pub(crate) enum Event {
     Client(usize),
     /// A watcher looks whether it has a stream.
     Watcher(usize),
+    /// Somebody who lives by a lease looks after it.
+    Lessee(usize),
+    /// Somebody copies the whole state.
+    Copier(usize),
     /// The next fault.
     Fault,
     /// A process is started.
@@ -92,6 +106,16 @@ pub struct World {
     pub(crate) watchers: Vec<Watcher>,
     /// Calls of other members that fronts have not answered, by place, process and token.
     pub(crate) peer_calls: BTreeMap<(usize, u64, Token), QuestionMail>,
+    pub(crate) lessees: Vec<Lessee>,
+    pub(crate) copiers: Vec<Copier>,
+    /// Calls to keys whose histories are searched.
+    pub(crate) histories: Histories,
+    /// Writes of which nobody was told whether they happened.
+    pub(crate) unknown_fates: Vec<(Bytes, Bytes)>,
+    /// Whether who has voted is killed at once, time and again.
+    kills_voters: bool,
+    /// When all faults ended.
+    pub(crate) calm_since: Instant,
     pub(crate) faults: Faults,
     pub(crate) trace: Trace,
     /// What serializable reads have shown, by place and process.
@@ -147,6 +171,9 @@ pub fn run_plan(plan: &Plan) -> Report {
     for watcher in &world.watchers {
         *counts.entry("events seen by watchers").or_default() += watcher.seen;
         *counts.entry("progress notifications").or_default() += watcher.notified;
+        *counts
+            .entry("watchers that went on over an installed state")
+            .or_default() += watcher.went_on;
         *counts.entry("watchers overtaken by compactions").or_default() += watcher.overtaken;
     }
     Report {
@@ -159,6 +186,21 @@ pub fn run_plan(plan: &Plan) -> Report {
         digest: world.trace.digest(),
         timeline: world.trace.lines(),
     }
+}
+
+/// Settings beside those for the faults: a small quota, elections without a question before. Whether voters are killed.
+fn set_up(nodes: &mut [Node], rng: &mut fastrand::Rng) -> bool {
+    let quota = if rng.u8(0..6) == 0 {
+        rng.i64(300_000..1_500_000)
+    } else {
+        -1
+    };
+    let pre_vote = rng.u8(0..4) > 0;
+    for node in nodes {
+        node.config.quota_backend_bytes = quota;
+        node.config.pre_vote = pre_vote;
+    }
+    rng.u8(0..5) == 0
 }
 
 impl World {
@@ -178,6 +220,13 @@ impl World {
         let watchers = (0..rng.usize(1..6))
             .map(|_| Watcher::new(&mut rng))
             .collect::<Vec<_>>();
+        let lessees = (0..rng.usize(1..4))
+            .map(|name| Lessee::new(name, &plan))
+            .collect();
+        let copiers = (0..rng.usize(0..3))
+            .map(|name| Copier::new(name, &plan))
+            .collect();
+        let kills_voters = set_up(&mut nodes, &mut rng);
         let mut world = World {
             now: Instant::default(),
             rng,
@@ -199,6 +248,12 @@ impl World {
             clients,
             watchers,
             peer_calls: BTreeMap::new(),
+            lessees,
+            copiers,
+            histories: Histories::default(),
+            unknown_fates: Vec::new(),
+            kills_voters,
+            calm_since: Instant::default(),
             faults,
             trace: Trace::default(),
             serial: BTreeMap::new(),
@@ -215,6 +270,12 @@ impl World {
         }
         for watcher in 0..world.watchers.len() {
             world.enters(format!("watcher {watcher}"), Event::Watcher(watcher));
+        }
+        for lessee in 0..world.lessees.len() {
+            world.enters(format!("lessee {lessee}"), Event::Lessee(lessee));
+        }
+        for copier in 0..world.copiers.len() {
+            world.enters(format!("copier {copier}"), Event::Copier(copier));
         }
         let first = world.faults.pause(&mut world.rng);
         world.after(Duration::from_secs(2) + first, Event::Fault);
@@ -288,6 +349,8 @@ impl World {
             Event::Hash(mail) => self.take_hash(*mail),
             Event::Client(client) => self.client_acts(client),
             Event::Watcher(watcher) => self.watcher_looks(watcher),
+            Event::Lessee(lessee) => self.lessee_acts(lessee),
+            Event::Copier(copier) => self.copier_acts(copier),
             Event::Fault => self.fault(),
             Event::Start(place) => self.start(place),
             Event::End(fault) => crate::faults::end(self, fault),
@@ -383,19 +446,39 @@ impl World {
     }
 
     pub(crate) fn forget_process(&mut self, place: usize) {
+        self.harvest(place);
         self.nodes[place].running = None;
         self.nodes[place].life += 1;
         self.end_peer_calls(place);
-        for client in &mut self.clients {
-            if client.at.0 == place {
-                client.waiting = None;
-            }
+        let here = |client: &mut Client| client.waiting.take_if(|_| client.at.0 == place);
+        let unanswered: Vec<Waiting> = self.clients.iter_mut().filter_map(here).collect();
+        for waiting in unanswered {
+            self.unanswered(waiting);
         }
         for watcher in &mut self.watchers {
             if watcher.at.is_some_and(|at| at.0 == place) {
                 watcher.at = None;
             }
         }
+        for lessee in &mut self.lessees {
+            lessee.forget(place);
+        }
+        for copier in &mut self.copiers {
+            copier.forget(place);
+        }
+    }
+
+    /// Takes what a process has counted.
+    pub(crate) fn harvest(&mut self, place: usize) {
+        let Some(running) = &self.nodes[place].running else {
+            return;
+        };
+        let tallies = &running.member.shared.front_tallies;
+        let slow = tallies
+            .iter()
+            .map(|tallies| tallies.read_indexes_slow.get())
+            .sum();
+        self.trace.count_many("reads asked again", slow);
     }
 
     /// A machine died in the midst of an I/O step.
@@ -547,6 +630,11 @@ impl World {
         let (term, leads) = (pulse.term(), pulse.leader() == id);
         let view = running.member.views.load();
         for line in lines {
+            if line.msg == "applied snapshot" {
+                for watcher in &mut self.watchers {
+                    watcher.over_installed |= watcher.at.is_some_and(|at| at.0 == place);
+                }
+            }
             self.trace.log(self.now, place, &line);
         }
         match self.truth.committed(id, term, &committed) {
@@ -572,6 +660,7 @@ impl World {
         {
             return self.wrong(what);
         }
+        let mut voted = false;
         for message in sent {
             if let ToPeer::Message(message) = &message {
                 if let Err(what) = self.consensus.leaves(message, view.applied_index, &self.truth) {
@@ -581,7 +670,11 @@ impl World {
                     self.trace.count(what);
                 }
             }
+            voted |= is_vote(&message);
             self.send(place, message);
+        }
+        if voted && self.kills_voters && !self.calm && self.rng.u8(0..3) > 0 {
+            return self.kill_voter(place);
         }
         for (front, token, what) in replies {
             self.reply(place, front, token, what);
@@ -603,6 +696,17 @@ impl World {
             return;
         }
         self.plan(place);
+    }
+
+    /// The process ends right after its vote has left, and is soon there again: it must know whom it voted for.
+    fn kill_voter(&mut self, place: usize) {
+        self.trace.count("voters killed after their vote");
+        self.trace
+            .tell(self.now, format!("m{place} is killed right after its vote"));
+        let mode = self.faults.crash_mode(&mut self.rng);
+        self.crash(place, mode);
+        let delay = Duration::from_millis(self.rng.u64(1..40));
+        self.after(delay, Event::Start(place));
     }
 
     /// Holds what a member shows against the log, as far as it is new.
@@ -668,6 +772,9 @@ impl World {
                 self.trace.count("leases expired under another leader");
             }
         }
+        if let Some(id) = effect.revoked {
+            self.lease_ended(id);
+        }
         match effect.alarm {
             Some(true) => self.trace.count("NOSPACE raised"),
             Some(false) => self.trace.count("NOSPACE disarmed"),
@@ -693,5 +800,12 @@ impl World {
         self.crash(place, None);
         let delay = Duration::from_millis(self.rng.u64(100..3000));
         self.after(delay, Event::Start(place));
+    }
+}
+
+fn is_vote(message: &ToPeer) -> bool {
+    match message {
+        ToPeer::Message(message) => message.kind == raft::MessageKind::VoteResponse && !message.reject,
+        _ => false,
     }
 }

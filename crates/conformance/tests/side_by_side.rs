@@ -275,7 +275,10 @@ const WRONG: &[&[&str]] = &[
     &["--experimental-initial-corrupt-check"],
     &["--experimental-nope"],
     &["--enable-v2=false"],
+    &["--enable-v2=true"],
     &["--proxy=off"],
+    &["--proxy=on"],
+    &["--v2-deprecation=not-yet"],
     &["--wal-dir=/proc/nope"],
     &["--version", "--nope"],
 ];

@@ -92,6 +92,15 @@ fn give_to_heir(name: &str, heir: Heir, value: Value, given: &mut Given, notices
             }
             given.set("feature-gates", Value::Gates(gates));
         }
+        (Heir::Gone { harmless, advice }, value) => match value {
+            Value::Bool(on) if on.to_string() != harmless => {
+                given.refuse(format!("--{name}={on} is not supported: {advice}"));
+            }
+            Value::Text(text) if text != harmless => {
+                given.refuse(format!("--{name}={text} is not supported: {advice}"));
+            }
+            _ => notices.push(notice.with("instead", "nothing")),
+        },
         (Heir::Gate(_) | Heir::None, _) => notices.push(notice.with("instead", "nothing")),
     }
 }
@@ -214,10 +223,6 @@ mod tests {
                 "invalid value \"zz\" for flag -initial-cluster-state: invalid value",
             ),
             (
-                "--v2-deprecation=not-yet",
-                "invalid value \"not-yet\" for flag -v2-deprecation: invalid value \"not-yet\"",
-            ),
-            (
                 "--listen-client-urls=zz",
                 "invalid value \"zz\" for flag -listen-client-urls: URL scheme must be http, https, unix, or unixs: zz",
             ),
@@ -251,7 +256,7 @@ mod tests {
     fn retired_flags_reach_their_heirs() {
         let (given, notices, _) = read(
             "--experimental-initial-corrupt-check --experimental-watch-progress-notify-interval=5s \
-             --max-learners=2 --experimental-max-learners=7 --enable-v2=true",
+             --max-learners=2 --experimental-max-learners=7 --enable-v2=false",
         )
         .unwrap();
         assert_eq!(

@@ -223,6 +223,7 @@ impl fmt::Display for Notice {
 pub struct Given {
     values: BTreeMap<&'static str, Value>,
     retired: Vec<&'static str>,
+    refused: Option<String>,
 }
 
 impl Given {
@@ -232,6 +233,11 @@ impl Given {
 
     fn mark(&mut self, retired: &'static str) {
         self.retired.push(retired);
+    }
+
+    /// There will be no settings to run with, for this reason: the first that is given counts.
+    fn refuse(&mut self, reason: String) {
+        self.refused.get_or_insert(reason);
     }
 
     fn get(&self, flag: &str) -> Option<&Value> {
@@ -271,10 +277,7 @@ pub fn load(sources: &Sources<'_>, notices: &mut Vec<Notice>) -> Result<Loaded, 
         }
     };
     if let Some(first) = rest.first() {
-        return Err(ConfigError::Invalid(format!(
-            "{} is not a valid flag",
-            value::quote(first)
-        )));
+        return Err(ConfigError::Invalid(no_flag(first)));
     }
     let variable = |flag: &str| {
         let name = env::variable(flag);
@@ -293,13 +296,30 @@ pub fn load(sources: &Sources<'_>, notices: &mut Vec<Notice>) -> Result<Loaded, 
             err: String::new(),
         });
     }
+    let of_3_5 = {
+        let given = match given.get("emulated-version") {
+            Some(Value::Text(text)) => Some(text.clone()),
+            _ => None,
+        };
+        given.or_else(|| variable("emulated-version")).as_deref() == Some("3.5")
+    };
+    if let (Some(error), false) = (not_yet(&given), of_3_5) {
+        let error = format!("invalid value \"not-yet\" for flag -v2-deprecation: {error}");
+        return Err(ConfigError::Usage(format!("{error}\n{}", usage::USAGE)));
+    }
     let path = match given.get("config-file") {
         Some(Value::Text(path)) if !path.is_empty() => Some(path.clone()),
         _ => variable("config-file"),
     };
     let from_file = path.is_some();
     match path {
-        None => env::apply(sources.env, &mut given, notices)?,
+        None => {
+            env::apply(sources.env, &mut given, notices)?;
+            if let (Some(error), false) = (not_yet(&given), of_3_5) {
+                let error = format!("invalid value \"not-yet\" for ETCD_V2_DEPRECATION: {error}");
+                return Err(ConfigError::Invalid(error));
+            }
+        }
         Some(path) => {
             // etcd does not know this variable; a unit file that starts both sets it beside the file.
             let emulated = given.values.remove("emulated-version");
@@ -321,6 +341,29 @@ pub fn load(sources: &Sources<'_>, notices: &mut Vec<Notice>) -> Result<Loaded, 
     }
     resolve::resolve(&given, from_file, sources.default_host, notices)
         .map(|config| Loaded::Run(Box::new(config)))
+}
+
+/// What is said of a word that stands where only flags may.
+fn no_flag(word: &str) -> String {
+    let next = match word {
+        "grpc-proxy" => {
+            ": this program has no gRPC proxy; let clients connect to the members, pass connections on \
+             with `etcd gateway start --endpoints=HOST:PORT`, or run the grpc-proxy of etcd itself, which serves in \
+             front of this server as well"
+        }
+        _ => "",
+    };
+    format!("{} is not a valid flag{next}", value::quote(word))
+}
+
+/// What is wrong with the one value of `--v2-deprecation` that only 3.5 knows, if it is given.
+fn not_yet(given: &Given) -> Option<&'static str> {
+    match given.get("v2-deprecation") {
+        Some(Value::Text(text)) if text.split(',').any(|item| item == "not-yet") => {
+            Some("invalid value \"not-yet\"")
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -426,6 +469,57 @@ mod tests {
     }
 
     #[test]
+    fn a_3_5_member_takes_what_3_5_takes() {
+        let mut notices = Vec::new();
+        let line = "--v2-deprecation=not-yet --discovery-fallback=proxy --max-snapshots=3 --name x";
+        let loaded = sources_load(line, &[("ETCD_EMULATED_VERSION", "3.5")], &mut notices);
+        assert!(loaded.is_ok(), "{loaded:?}");
+        assert!(
+            notices.iter().all(|notice| !notice.text.contains("deprecated")),
+            "{notices:?}"
+        );
+        for line in [
+            "--v2-deprecation=not-yet",
+            "--v2-deprecation=not-yet --emulated-version=3.6",
+        ] {
+            let Err(ConfigError::Usage(text)) = run(line, &[]) else {
+                panic!("{line} is taken");
+            };
+            assert!(
+                text.starts_with(
+                    "invalid value \"not-yet\" for flag -v2-deprecation: invalid value \"not-yet\"\n"
+                ),
+                "{text}"
+            );
+        }
+        let not_yet = [("ETCD_V2_DEPRECATION", "not-yet")];
+        let error = run("", &not_yet).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "invalid value \"not-yet\" for ETCD_V2_DEPRECATION: invalid value \"not-yet\""
+        );
+        assert!(run("--emulated-version=3.5", &not_yet).is_ok());
+    }
+
+    /// Who is refused is told what to do instead.
+    #[test]
+    fn refusals_of_what_is_gone_say_the_next_step() {
+        for (line, next) in [
+            ("grpc-proxy start", "etcd gateway start"),
+            ("--enable-v2", "use the v3 API"),
+            ("--proxy=on", "etcd gateway start"),
+            ("--proxy readonly --emulated-version=3.5", "etcd gateway start"),
+        ] {
+            let error = run(line, &[]).err().map(|error| error.to_string());
+            assert!(
+                error.as_deref().is_some_and(|error| error.contains(next)),
+                "{line}: {error:?}"
+            );
+        }
+        assert!(run("--enable-v2=false --proxy=off", &[]).is_ok());
+    }
+
+    #[test]
     fn the_environment_and_the_file_take_their_places() {
         assert_eq!(run("", &[("ETCD_NAME", "e")]).unwrap().name, "e");
         let shadowed = run("--name f", &[("ETCD_NAME", "e")]).err();
@@ -445,6 +539,8 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_refused_or_warned_of() {
+        let error = run("--discovery=x --emulated-version=3.5", &[]).unwrap_err();
+        assert!(error.to_string().starts_with("--discovery is not"), "{error}");
         for line in [
             "--client-crl-file x",
             "--peer-cert-allowed-cn x",

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::env::variable;
-use super::table::{FLAGS, Heir, RETIRED, Standing};
+use super::table::{self, FLAGS, Heir, RETIRED, Standing};
 use super::value::{self, ALL_GATES};
 
 const HEAD: &str = "\
@@ -34,6 +34,12 @@ fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('<', "&lt;").replace('*', "\\*")
 }
 
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(chars).collect()
+}
+
 fn page() -> String {
     let mut out = String::from(HEAD);
     let mut section = None;
@@ -54,7 +60,11 @@ fn page() -> String {
             "" => String::new(),
             default => format!("`{default}`"),
         };
-        let (class, help) = (class(flag.standing), cell(flag.help));
+        let instead = match flag.standing {
+            Standing::Refused => format!(" {}.", sentence(table::instead(flag.name))),
+            _ => String::new(),
+        };
+        let (class, help) = (class(flag.standing), cell(&format!("{}{instead}", flag.help)));
         let _ = writeln!(out, "| `--{}` | {default} | {class} | {help} |", flag.name);
     }
     out.push_str(
@@ -66,6 +76,9 @@ fn page() -> String {
             Heir::Flag(flag) => format!("`--{flag}`"),
             Heir::Gate(gate) => format!("`--feature-gates={gate}=…`"),
             Heir::None => "nothing".to_string(),
+            Heir::Gone { harmless, advice } => {
+                format!("nothing for `{harmless}`; else refused, since {advice}")
+            }
         };
         let _ = writeln!(out, "| `--{name}` | {now} |");
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use api::version::Line;
 
 use super::rotation;
-use super::table::{self, FLAGS, Standing};
+use super::table::{self, FLAGS, Heir, RETIRED, Standing};
 use super::value::{self, Span, Value, quote};
 use super::{Config, ConfigError, Gates, Given, LogConfig, Notice};
 use crate::log::Level;
@@ -25,6 +25,9 @@ pub enum AutoCompaction {
 }
 
 const JOURNAL: &str = "systemd/journal";
+
+const MAX_SNAPSHOTS: &str = "--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8.";
+const V2_DEPRECATION: &str = "--v2-deprecation is deprecated and scheduled for removal in v3.8. The default value is enforced, ignoring user input.";
 
 /// Longest election timeout: embed/config.go maxElectionMs.
 const ELECTION_MS_MAX: u64 = 50_000;
@@ -142,7 +145,9 @@ pub fn resolve(
     check_gates(&config, notices)?;
     check_tls(&config)?;
     // etcd looks at this only on the command line; its sample file says `proxy`.
-    if !from_file && settings.text("discovery-fallback") == "proxy" {
+    // For 3.5 it is the default.
+    let proxies = config.emulated == Line::V3_5;
+    if !from_file && !proxies && settings.text("discovery-fallback") == "proxy" {
         return Err(invalid(
             "v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"",
         ));
@@ -151,7 +156,9 @@ pub fn resolve(
     follow_name_and_host(&mut config, default_host, notices);
     if config.emulated == Line::V3_5 {
         // A 3.5 member has these flags, and does not know what replaces them.
-        notices.retain(|notice| notice.text != super::flags::GONE);
+        notices.retain(|notice| {
+            notice.text != super::flags::GONE && notice.text != MAX_SNAPSHOTS && notice.text != V2_DEPRECATION
+        });
     }
     Ok(config)
 }
@@ -457,6 +464,9 @@ fn check_tls(config: &Config) -> Result<(), ConfigError> {
 
 /// Refuses what would be unsafe to go on without, and warns of what has no effect.
 fn refuse(given: &Given, notices: &mut Vec<Notice>) -> Result<(), ConfigError> {
+    if let Some(reason) = &given.refused {
+        return Err(invalid(reason));
+    }
     for flag in &FLAGS {
         let Some(value) = given.get(flag.name) else {
             continue;
@@ -466,8 +476,9 @@ fn refuse(given: &Given, notices: &mut Vec<Notice>) -> Result<(), ConfigError> {
         match flag.standing {
             Standing::Refused if !is_default => {
                 return Err(invalid(format!(
-                    "--{} is not supported yet: remove it, or run etcd itself where it is needed",
-                    flag.name
+                    "--{} is not supported yet: {}",
+                    spelling(given, flag.name),
+                    table::instead(flag.name)
                 )));
             }
             Standing::Idle if !is_default => {
@@ -478,17 +489,21 @@ fn refuse(given: &Given, notices: &mut Vec<Notice>) -> Result<(), ConfigError> {
             _ => {}
         }
         if flag.name == "max-snapshots" {
-            notices.push(Notice::warn(
-                "--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8.",
-            ));
+            notices.push(Notice::warn(MAX_SNAPSHOTS));
         }
         if flag.name == "v2-deprecation" {
-            notices.push(Notice::warn(
-                "--v2-deprecation is deprecated and scheduled for removal in v3.8. The default value is enforced, ignoring user input.",
-            ));
+            notices.push(Notice::warn(V2_DEPRECATION));
         }
     }
     Ok(())
+}
+
+/// The name that a flag was given by: that of 3.7, or one of an older line.
+fn spelling(given: &Given, name: &'static str) -> &'static str {
+    let old = RETIRED
+        .iter()
+        .find(|(old, _, heir)| *heir == Heir::Flag(name) && given.names().any(|given| given == *old));
+    old.map_or(name, |(old, _, _)| old)
 }
 
 /// Advertises this machine's address where the listener is open to all and nothing else was

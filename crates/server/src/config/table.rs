@@ -39,6 +39,29 @@ pub fn find(name: &str) -> Option<&'static Flag> {
     FLAGS.iter().find(|flag| flag.name == name)
 }
 
+/// What to do instead of giving a flag that is refused.
+pub fn instead(name: &str) -> &'static str {
+    match name {
+        "client-crl-file" | "peer-crl-file" => {
+            "revoked certificates would be let in; remove the flag and replace the authority of those that were \
+             revoked, or run etcd itself"
+        }
+        "client-cert-allowed-hostname" | "peer-cert-allowed-cn" | "peer-cert-allowed-hostname" => {
+            "any name would be let in; remove the flag and trust only an authority that signs for nobody else, or \
+             run etcd itself"
+        }
+        "auth-token" => "there is no authentication yet; remove the flag, or run etcd itself",
+        "force-new-cluster-bump-amount" => {
+            "the revision would not be raised; take a snapshot and restore it by `etcdutl snapshot restore \
+             --bump-revision=N --mark-compacted`"
+        }
+        name if name.starts_with("discovery") => {
+            "no members would be found; name them with --initial-cluster=NAME=URL,NAME=URL"
+        }
+        _ => "remove the flag, or run etcd itself",
+    }
+}
+
 /// What replaces a flag that 3.5 or 3.6 knew and 3.7 does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heir {
@@ -48,6 +71,13 @@ pub enum Heir {
     Gate(&'static str),
     /// Nothing.
     None,
+    /// Nothing; one value asks for what is the case anyway, the others for what is not there.
+    Gone {
+        /// The value that asks for nothing.
+        harmless: &'static str,
+        /// What to do instead of asking for more.
+        advice: &'static str,
+    },
 }
 
 /// The flags of 3.5 and 3.6 that 3.7 no longer knows, with the kind that they had.
@@ -175,8 +205,22 @@ pub const RETIRED: &[(&str, Kind, Heir)] = &[
         Heir::Flag("watch-progress-notify-interval"),
     ),
     // 3.5 only.
-    ("enable-v2", Kind::Bool, Heir::None),
-    ("proxy", Kind::OneOf(&["off"]), Heir::None),
+    (
+        "enable-v2",
+        Kind::Bool,
+        Heir::Gone {
+            harmless: "false",
+            advice: "the v2 API is not served: remove the flag and let clients use the v3 API, or run etcd 3.5, the last to serve v2",
+        },
+    ),
+    (
+        "proxy",
+        Kind::OneOf(&["off", "readonly", "on"]),
+        Heir::Gone {
+            harmless: "off",
+            advice: "there is no v2 proxy: remove the flag to run a member, or pass connections on to the members with `etcd gateway start --endpoints=HOST:PORT`",
+        },
+    ),
     ("proxy-failure-wait", Kind::Uint, Heir::None),
     ("proxy-refresh-interval", Kind::Uint, Heir::None),
     ("proxy-dial-timeout", Kind::Uint, Heir::None),
@@ -340,7 +384,7 @@ const OBSERVING: [Flag; 17] = section("Observing", [
     ("distributed-tracing-service-name", TEXT, "etcd", IDLE, "Service name in traces."),
     ("distributed-tracing-instance-id", TEXT, "", IDLE, "Instance name in traces."),
     ("distributed-tracing-sampling-rate", INT, "0", IDLE, "Traces kept of a million."),
-    ("v2-deprecation", Kind::SomeOf(&["write-only", "write-only-skip-check", "write-only-drop-data", "gone"]), "write-only", USED, "Kept for compatibility, without effect as in etcd 3.7."),
+    ("v2-deprecation", Kind::SomeOf(&["write-only", "write-only-skip-check", "write-only-drop-data", "gone", "not-yet"]), "write-only", USED, "Kept for compatibility, without effect as in etcd 3.7."),
 ]);
 
 #[rustfmt::skip]
@@ -422,6 +466,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_refused_has_a_next_step_of_its_own() {
+        let refused = FLAGS.iter().filter(|flag| flag.standing == Standing::Refused);
+        for flag in refused {
+            assert_ne!(instead(flag.name), instead("name"), "{}", flag.name);
+        }
+    }
+
+    #[test]
     fn heirs_exist() {
         for (name, _, heir) in RETIRED {
             match heir {
@@ -429,7 +481,7 @@ mod tests {
                 Heir::Gate(gate) => {
                     assert!(value::ALL_GATES.iter().any(|known| known.name == *gate), "{name}");
                 }
-                Heir::None => {}
+                Heir::None | Heir::Gone { .. } => {}
             }
         }
     }

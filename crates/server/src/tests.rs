@@ -2,6 +2,7 @@
 //! to the stop and the start after it.
 
 mod secure;
+mod zipped;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -5,7 +5,7 @@ use api::error::{Code, Status};
 use http::{HeaderValue, Response, StatusCode};
 use member::frontend;
 
-use super::sender::{CONTENT_TYPE, trailers_only};
+use super::sender::{CONTENT_TYPE, Manner, trailers_only};
 use super::status;
 use crate::http::{self as plain_http, Offer};
 
@@ -60,6 +60,16 @@ pub(super) struct Admitted {
     pub(super) encoding: Option<String>,
     /// The content type of the answer.
     pub(super) content_type: HeaderValue,
+}
+
+impl Admitted {
+    /// How the call is answered.
+    pub(super) fn manner(&self) -> Manner {
+        Manner {
+            content_type: self.content_type.clone(),
+            zipped: self.encoding.as_deref() == Some("gzip"),
+        }
+    }
 }
 
 /// An answer to a request that is no call.

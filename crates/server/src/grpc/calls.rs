@@ -20,7 +20,7 @@ use tokio::time::Sleep;
 use super::admit::{Terms, admit};
 use super::framing::{Joiner, PREFIX_LEN, Piece, check_encoding};
 use super::io::WireState;
-use super::sender::{Sender, answer, trailers_only};
+use super::sender::{Manner, Sender, answer, trailers_only};
 use super::stats;
 use crate::driver::lock;
 use crate::front::{Front, Owner};
@@ -101,8 +101,7 @@ struct Call {
     started: api::clock::Instant,
     context: frontend::Context,
     encoding: Option<String>,
-    /// The answer's, which names the request's kind of message.
-    content_type: HeaderValue,
+    manner: Manner,
     /// When a stream's time is over; the front sees to unary calls.
     deadline: Option<Pin<Box<Sleep>>>,
     joiner: Joiner,
@@ -207,14 +206,14 @@ impl Calls {
         };
         // gRPC knows no query: all is the method's name.
         let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
-        let content_type = admitted.content_type;
+        let manner = admitted.manner();
         let route = match Route::find(path, self.front.common.config.emulated).and_then(|route| {
             check_encoding(admitted.encoding.as_deref())?;
             Ok(route)
         }) {
             Ok(route) => route,
             Err(refusal) => {
-                let _ = respond.send_response(trailers_only(content_type, &Err(refusal)), true);
+                let _ = respond.send_response(trailers_only(manner.content_type, &Err(refusal)), true);
                 return;
             }
         };
@@ -224,7 +223,8 @@ impl Calls {
         let deadline = admitted.context.deadline;
         if deadline.is_some_and(|deadline| deadline <= started) {
             self.front.metrics().handled(route, Code::DeadlineExceeded);
-            let _ = respond.send_response(trailers_only(content_type, &Err(DEADLINE_EXCEEDED)), true);
+            let head = trailers_only(manner.content_type, &Err(DEADLINE_EXCEEDED));
+            let _ = respond.send_response(head, true);
             return;
         }
         let of_stream =
@@ -234,7 +234,7 @@ impl Calls {
             started,
             context: admitted.context,
             encoding: admitted.encoding,
-            content_type,
+            manner,
             deadline: of_stream.map(|at| {
                 Box::pin(tokio::time::sleep_until(
                     self.front.common.clock.to_std(at).into(),
@@ -307,9 +307,9 @@ impl Calls {
             }
             Route::Recipe(recipe) => {
                 let answers = Answers::start(&self.front, recipe, message, call.context);
-                let content_type = call.content_type.clone();
+                let manner = call.manner.clone();
                 take_mut(&mut call.stage, |stage| match stage {
-                    Stage::Reading(respond) => Stage::Serving(answers, Sender::Fresh(respond, content_type)),
+                    Stage::Reading(respond) => Stage::Serving(answers, Sender::Fresh(respond, manner)),
                     other => other,
                 });
                 return self.serve(slot);
@@ -333,13 +333,13 @@ impl Calls {
         self.state.active_streams.set(self.slots.len());
         let code = result.as_ref().err().map_or(Code::Ok, |status| status.code);
         self.ended(&call, code);
-        if let Ok(answer) = &result {
-            self.front.metrics().sent(call.route, answer.len());
-        }
+        self.front
+            .metrics()
+            .answered(call.route, &result, call.message.is_some());
         self.note(&call, &result);
         if let Stage::Reading(respond) | Stage::Waiting(respond, _) = call.stage {
             // An error means that the client has gone: there is nobody to tell.
-            let _ = answer(respond, call.content_type, result);
+            let _ = answer(respond, call.manner, result);
         }
     }
 
@@ -481,18 +481,18 @@ impl Calls {
             }
         };
         let refused = matches!(opened, Some(Err(_)));
-        let content_type = call.content_type.clone();
+        let manner = call.manner.clone();
         take_mut(&mut call.stage, |stage| match (stage, opened) {
-            (Stage::Reading(respond), None) => Stage::Watching(Sender::Fresh(respond, content_type)),
+            (Stage::Reading(respond), None) => Stage::Watching(Sender::Fresh(respond, manner)),
             (Stage::Reading(respond), Some(Ok(token))) => Stage::Streaming(Streaming {
                 token,
-                sender: Sender::Fresh(respond, content_type),
+                sender: Sender::Fresh(respond, manner),
                 more: false,
                 held: false,
                 waker: waker.clone(),
             }),
             (Stage::Reading(respond), Some(Err(status))) => {
-                let mut sender = Sender::Fresh(respond, content_type);
+                let mut sender = Sender::Fresh(respond, manner);
                 self.front.metrics().handled(call.route, status.code);
                 sender.end(&Err(status));
                 Stage::Watching(sender)

@@ -233,8 +233,8 @@ impl Exchange {
         };
         let code = result.as_ref().err().map_or(Code::Ok, |status| status.code);
         metrics.handled(route, code);
+        metrics.answered(route, &result, true);
         let result = result?;
-        metrics.sent(route, result.len());
         let answer = transcode::answer(route, result, Escapes::Json)?;
         Ok(from_grpc(json(StatusCode::OK, answer)))
     }

@@ -6,6 +6,7 @@ mod frames;
 mod gateway;
 mod h2;
 mod health;
+mod host;
 mod info;
 mod io;
 mod paths;
@@ -28,6 +29,12 @@ use crate::front::Front;
 use body::{Body, Inbound};
 pub use h2::exchange;
 use io::HyperIo;
+
+/// Bytes of the head of a request over HTTP/1.1: net/http/server.go DefaultMaxHeaderBytes, and a little
+/// that it adds.
+const HEAD_BYTES_MAX: usize = (1 << 20) + (4 << 10);
+/// Headers of such a request. Go counts bytes alone.
+const HEADERS_MAX: usize = 1000;
 
 /// What a listener offers over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,10 +59,20 @@ where
         let front = front.clone();
         service_fn(move |request: Request<Incoming>| {
             let front = front.clone();
-            async move { Ok::<_, Infallible>(respond(front, request.map(Inbound::Http1), offer).await) }
+            async move {
+                Ok::<_, Infallible>(match host::refusal(&request) {
+                    Some(refusal) => refusal,
+                    None => respond(front, request.map(Inbound::Http1), offer).await,
+                })
+            }
         })
     };
-    let connection = http1::Builder::new().serve_connection(HyperIo::new(socket), handler);
+    let connection = http1::Builder::new()
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        // Go writes them so, and who reads an answer with `grep` may have relied on it.
+        .title_case_headers(true)
+        .serve_connection(HyperIo::new(socket), handler);
     let connection = connection.with_upgrades();
     let mut connection = std::pin::pin!(connection);
     // Errors end the connection: the client has gone, or does not speak HTTP.

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use api::error::Code;
+use api::error::{Code, Status};
+use bytes::Bytes;
 use member::frontend::{Method, Shape};
 use member::tally::Tally;
 use state::OpKind;
@@ -119,6 +120,30 @@ impl RequestKind {
     }
 }
 
+/// Why learners are not promoted: what the client is told, and etcd's reason in
+/// `etcd_server_learner_promote_failures` (server/etcdserver/errors, membership/errors.go). The last
+/// stands for all others.
+pub const NOT_PROMOTED: [(&str, &str); 9] = [
+    ("etcdserver: member not found", "membership: ID not found"),
+    (
+        "etcdserver: can only promote a learner member",
+        "membership: can only promote a learner member",
+    ),
+    (
+        "etcdserver: can only promote a learner member which is in sync with leader",
+        "etcdserver: can only promote a learner member which is in sync with leader",
+    ),
+    (
+        "etcdserver: re-configuration failed due to not enough started members",
+        "etcdserver: re-configuration failed due to not enough started members",
+    ),
+    ("etcdserver: unhealthy cluster", "etcdserver: unhealthy cluster"),
+    ("etcdserver: request timed out", "etcdserver: request timed out"),
+    ("etcdserver: server stopped", "etcdserver: server stopped"),
+    ("context deadline exceeded", "context deadline exceeded"),
+    ("", "other"),
+];
+
 /// The calls of one method.
 #[derive(Debug, Default)]
 pub struct MethodCalls {
@@ -145,6 +170,8 @@ pub struct FrontMetrics {
     pub sent_bytes: Tally,
     /// Calls by the version that the client says it has: unary ones and streams.
     pub by_version: Vec<[Tally; 2]>,
+    /// Learners not promoted, in the order of `NOT_PROMOTED`.
+    pub not_promoted: [Tally; NOT_PROMOTED.len()],
     /// How long requests took, by the number of the kind, failed and answered.
     pub requests: Vec<[Histogram; 2]>,
     /// How long ranges took to read, failed and answered.
@@ -180,6 +207,7 @@ impl FrontMetrics {
             received_bytes: Tally::default(),
             sent_bytes: Tally::default(),
             by_version: (0..=VERSIONS_MAX).map(|_| <[Tally; 2]>::default()).collect(),
+            not_promoted: Default::default(),
             requests: (0..REQUESTS)
                 .map(|_| [Histogram::new(USUAL), Histogram::new(USUAL)])
                 .collect(),
@@ -214,6 +242,21 @@ impl FrontMetrics {
     pub fn sent(&self, route: Route, bytes: usize) {
         self.of(route).sent.add(1);
         self.sent_bytes.add(bytes as u64);
+    }
+
+    /// A unary call has its answer. One that failed counts as a message without bytes, once its request
+    /// was `read`: the library that counts for etcd says so of whatever a handler gave back
+    /// (go-grpc-middleware: interceptors/server.go).
+    pub fn answered(&self, route: Route, result: &Result<Bytes, Status>, read: bool) {
+        match result {
+            Ok(answer) => self.sent(route, answer.len()),
+            Err(_) if read => self.of(route).sent.add(1),
+            Err(_) => {}
+        }
+        if let (Route::Member(Method::MemberPromote), Err(status)) = (route, result) {
+            let known = NOT_PROMOTED.iter().position(|(text, _)| *text == status.message);
+            self.not_promoted[known.unwrap_or(NOT_PROMOTED.len() - 1)].add(1);
+        }
     }
 
     /// A call has ended.
@@ -262,6 +305,21 @@ mod tests {
             labels(route_of(ROUTES_SHOWN - 1)),
             "grpc_method=\"Watch\",grpc_service=\"grpc.health.v1.Health\",grpc_type=\"server_stream\""
         );
+    }
+
+    #[test]
+    fn answers_are_counted_as_messages_even_where_they_are_refusals() {
+        let metrics = FrontMetrics::new(false);
+        let promote = Route::Member(Method::MemberPromote);
+        let refused = |text| Err(Status::new(Code::NotFound, text));
+        metrics.answered(promote, &Ok(Bytes::from_static(b"abc")), true);
+        metrics.answered(promote, &refused("etcdserver: member not found"), true);
+        metrics.answered(promote, &refused("something else"), true);
+        metrics.answered(promote, &refused("EOF"), false);
+        assert_eq!(metrics.of(promote).sent.get(), 3);
+        assert_eq!(metrics.sent_bytes.get(), 3);
+        let counts: Vec<u64> = metrics.not_promoted.iter().map(Tally::get).collect();
+        assert_eq!(counts, [1, 0, 0, 0, 0, 0, 0, 0, 2]);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use api::version::Line;
 use member::tally::{FrontTallies, LEASE_TTL_BUCKETS, Tally};
 
 use super::calls::{
-    CODES, FrontMetrics, REQUESTS, ROUTES, ROUTES_SHOWN, RequestKind, VERSIONS_MAX, labels, route_of,
+    CODES, FrontMetrics, NOT_PROMOTED, REQUESTS, ROUTES, ROUTES_SHOWN, RequestKind, VERSIONS_MAX, labels,
+    route_of,
 };
 use super::histogram::{Histogram, SNAPSHOT_DB, USUAL, write_member, write_member_always};
 use super::text::label;
@@ -396,6 +397,14 @@ fn write_calls(text: &mut Text, metrics: &Metrics) {
         "Bytes of messages to clients.",
         sum(fronts, |front| &front.sent_bytes),
     );
+    let name = "etcd_server_learner_promote_failures";
+    text.head(name, "counter", "Learners not promoted, by the reason.");
+    for (number, (_, reason)) in NOT_PROMOTED.iter().enumerate() {
+        let count = sum(fronts, |front| &front.not_promoted[number]);
+        if count > 0 {
+            text.labelled(name, &format!("Reason=\"{reason}\""), count);
+        }
+    }
     write_versions(text, metrics);
 }
 

@@ -1,7 +1,9 @@
 //! What a certificate says of its holder. Never decides whether to believe it.
 
 use core::net::IpAddr;
+use core::time::Duration;
 
+use rustls::CertificateError;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -68,6 +70,28 @@ pub(crate) enum Use {
     Server,
 }
 
+/// What is wrong with the time of a certificate, with both times, in the order in which Go looks.
+pub(crate) fn out_of_time(der: &CertificateDer<'_>, now: UnixTime) -> Option<CertificateError> {
+    let (_, cert) = X509Certificate::from_der(der).ok()?;
+    let at =
+        |moment: i64| UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(moment).unwrap_or(0)));
+    let validity = cert.validity();
+    let (not_before, not_after) = (
+        at(validity.not_before.timestamp()),
+        at(validity.not_after.timestamp()),
+    );
+    if now < not_before {
+        Some(CertificateError::NotValidYetContext {
+            time: now,
+            not_before,
+        })
+    } else if now > not_after {
+        Some(CertificateError::ExpiredContext { time: now, not_after })
+    } else {
+        None
+    }
+}
+
 /// Whether a certificate is valid now and may be used so; what cannot be read may not.
 pub(crate) fn is_good_for(der: &CertificateDer<'_>, wanted: Use, now: UnixTime) -> bool {
     let Ok((_, cert)) = X509Certificate::from_der(der) else {
@@ -113,6 +137,34 @@ mod tests {
                 "x509: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs"
                     .into()
             )
+        );
+    }
+
+    #[test]
+    fn times_are_told_with_the_bounds_that_they_miss() {
+        let mut params = rcgen::CertificateParams::default();
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2020, 2, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let cert = params.self_signed(&key).unwrap();
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let told = |seconds| out_of_time(cert.der(), at(seconds));
+        let (not_before, not_after) = (1_577_836_800, 1_580_515_200);
+        assert_eq!(told(not_before), None);
+        assert_eq!(told(not_after), None);
+        assert_eq!(
+            told(not_before - 1),
+            Some(CertificateError::NotValidYetContext {
+                time: at(not_before - 1),
+                not_before: at(not_before),
+            })
+        );
+        assert_eq!(
+            told(not_after + 1),
+            Some(CertificateError::ExpiredContext {
+                time: at(not_after + 1),
+                not_after: at(not_after),
+            })
         );
     }
 

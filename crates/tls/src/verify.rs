@@ -16,7 +16,7 @@ use rustls::{
     SignatureScheme,
 };
 
-use crate::certificate::{Use, is_good_for};
+use crate::certificate::{Use, is_good_for, out_of_time};
 use crate::error::Error;
 use crate::files;
 use crate::plain_chain;
@@ -67,6 +67,16 @@ fn named(error: RustlsError) -> RustlsError {
     }
 }
 
+/// The times of a certificate that is out of time: rustls leaves them out where both bounds are.
+fn dated(error: RustlsError, cert: &CertificateDer<'_>, now: UnixTime) -> RustlsError {
+    match error {
+        RustlsError::InvalidCertificate(CertificateError::Expired | CertificateError::NotValidYet) => {
+            out_of_time(cert, now).map_or(error, RustlsError::InvalidCertificate)
+        }
+        other => other,
+    }
+}
+
 fn unknown() -> RustlsError {
     RustlsError::InvalidCertificate(CertificateError::UnknownIssuer)
 }
@@ -107,7 +117,7 @@ impl ClientCertVerifier for Clients {
         };
         match verified {
             Err(_) if self.trust.has(end_entity, Use::Client, now) => Ok(ClientCertVerified::assertion()),
-            other => other.map_err(named),
+            other => other.map_err(|error| named(dated(error, end_entity, now))),
         }
     }
 
@@ -193,7 +203,7 @@ impl ServerCertVerifier for Servers {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
                 Ok(ServerCertVerified::assertion())
             }
-            other => other.map_err(named),
+            other => other.map_err(|error| named(dated(error, end_entity, now))),
         }
     }
 

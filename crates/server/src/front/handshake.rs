@@ -159,12 +159,45 @@ async fn check_first_record(plain: &mut Plain) -> Result<(), Rejection> {
         return Err(Rejection::new("tls: unsupported SSLv2 handshake received"));
     }
     let version = u16::from_be_bytes([major, minor]);
+    if kind == HANDSHAKE {
+        check_hello(plain).await?;
+    }
     if !matches!(kind, ALERT | HANDSHAKE) || version >= VERSION_TOO_HIGH {
         return Err(Rejection::new(
             "tls: first record does not look like a TLS handshake",
         ));
     }
     Ok(())
+}
+
+/// A client that has nothing newer than TLS 1.1 is told so. To rustls its first message is one without
+/// what TLS 1.2 asks of it, and its answer would be that nothing fits.
+async fn check_hello(plain: &mut Plain) -> Result<(), Rejection> {
+    /// The record's header, kind and length of the message, and the version in it.
+    const VERSION_END: usize = RECORD_HEADER_LEN + 4 + 2;
+    const CLIENT_HELLO: u8 = 1;
+    const TLS10: u16 = 0x0301;
+    const TLS11: u16 = 0x0302;
+    let ends = plain.ends();
+    let first = plain
+        .peek(VERSION_END)
+        .await
+        .map_err(|error| of_io(&error, ends))?;
+    let Some([CLIENT_HELLO, _, _, _, major, minor]) = first.get(RECORD_HEADER_LEN..VERSION_END) else {
+        // What is wrong with it is for rustls to say.
+        return Ok(());
+    };
+    let offered = match u16::from_be_bytes([*major, *minor]) {
+        ..TLS10 => "[]",
+        TLS10 => "[301]",
+        TLS11 => "[302 301]",
+        _ => return Ok(()),
+    };
+    // The client is gone if this fails.
+    let _ = plain.write_all(&PROTOCOL_VERSION).await;
+    Err(Rejection::new(format!(
+        "tls: client offered only unsupported versions: {offered}"
+    )))
 }
 
 async fn shake(mut plain: Plain, side: &ServerSide, log: &Log) -> Result<TlsStream<Plain>, Rejection> {
@@ -180,6 +213,11 @@ async fn shake(mut plain: Plain, side: &ServerSide, log: &Log) -> Result<TlsStre
         .into_iter()
         .flatten()
         .map(|name| String::from_utf8_lossy(name).into_owned())
+        .collect();
+    let suites: Vec<u16> = hello
+        .cipher_suites()
+        .iter()
+        .map(|suite| u16::from(*suite))
         .collect();
     let config = match side.config() {
         Ok(config) => config,
@@ -197,8 +235,16 @@ async fn shake(mut plain: Plain, side: &ServerSide, log: &Log) -> Result<TlsStre
         let inner = error
             .get_ref()
             .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if matches!(inner, Some(rustls::Error::NoApplicationProtocol)) {
-            rejection.error = format!("{} ({})", rejection.error, quoted(&protocols));
+        match inner {
+            Some(rustls::Error::NoApplicationProtocol) => {
+                rejection.error = format!("{} ({})", rejection.error, quoted(&protocols));
+            }
+            Some(rustls::Error::PeerIncompatible(rustls::PeerIncompatible::NoCipherSuitesInCommon)) => {
+                let suites: Vec<String> = suites.iter().map(|suite| format!("{suite:x}")).collect();
+                let suites = suites.join(" ");
+                rejection.error = format!("{}; client offered: [{suites}]", rejection.error);
+            }
+            _ => {}
         }
         Rejection {
             server_name,

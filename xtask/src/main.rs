@@ -34,11 +34,11 @@ usage: cargo xtask <task>
                    our raft core beside Go's, of etcd 3.6 and 3.7: as many random steps on each, ten million unless told,
                    from this seed on (needs Go)
   mutants PACKAGE [WORD ...]
-                   puts single faults into a copy of the package's sources (those whose name has the words): its
-                   tests must find each
-  sim [--minutes N] [--seed N [--count N]] [--span SECONDS]
+                   puts single faults into a copy of the sources (those whose name has the words): the tests of the
+                   package must find each; for `sim`, its seeds
+  sim [--minutes N] [--seed N [--count N]] [--span SECONDS] [--shrink] [--until-violation]
                    whole clusters in one thread, seed after seed, with every fault there is: a minute unless told;
-                   one seed is told with its story when it fails
+                   what fails is told with its story, shrunk if asked
   bench --against PATH_TO_ETCD [--scale F] [SCENARIO ...]
                    CPU per operation, memory and restart time, side by side with real etcd
 ";

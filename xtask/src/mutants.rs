@@ -1,11 +1,13 @@
-//! Mutants: single faults put into a copy of the sources, each of which the tests must find. What survives shows what the
-//! tests do not look at. Never touches the sources themselves.
+//! Mutants: single faults put into a copy of the sources, each of which the tests, or the simulation, must find. What
+//! survives shows what they do not look at. Never touches the sources themselves.
 
 mod raft;
+mod sim;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
+use std::time::Instant;
 
 use crate::{root, target};
 
@@ -21,18 +23,37 @@ pub struct Mutant {
     to: &'static str,
 }
 
-/// The faults of a package, and the tests that must find them (arguments of `cargo test`).
+/// Single faults, and who must find them.
 struct Package {
     name: &'static str,
-    tests: &'static [&'static str],
+    finder: Finder,
     mutants: &'static [Mutant],
 }
 
-const PACKAGES: [Package; 1] = [Package {
-    name: "raft",
-    tests: raft::TESTS,
-    mutants: raft::MUTANTS,
-}];
+/// Who must find a fault.
+enum Finder {
+    /// Tests of the package: arguments of `cargo test`.
+    Tests(&'static [&'static str]),
+    /// Seeds of the package's program, within so many minutes. It has one thread, so that is the most of a processor's time
+    /// that it can take.
+    Seeds { minutes: u32 },
+}
+
+const PACKAGES: [Package; 2] = [
+    Package {
+        name: "raft",
+        finder: Finder::Tests(raft::TESTS),
+        mutants: raft::MUTANTS,
+    },
+    Package {
+        name: "sim",
+        finder: Finder::Seeds { minutes: 5 },
+        mutants: sim::MUTANTS,
+    },
+];
+
+/// Seeds that must show nothing where there is no fault.
+const SOUND_SEEDS: &str = "20";
 
 /// Runs the mutants of a package, or those of them whose name has all the words given after it.
 pub fn run_all(args: &[String]) -> Result<(), String> {
@@ -46,13 +67,13 @@ pub fn run_all(args: &[String]) -> Result<(), String> {
         .ok_or_else(|| format!("mutants: no package {name}; there are {packages}"))?;
     let tree = target().join("mutants/tree");
     copy_tree(&tree)?;
-    if let Some(failed) = test(&tree, package)? {
+    if let Some(failed) = look(&tree, package, true)? {
         return Err(format!("mutants: without any fault fails: {failed}"));
     }
     let mut survived = Vec::new();
     let chosen = |mutant: &&Mutant| words.iter().all(|word| mutant.name.contains(word.as_str()));
     for mutant in package.mutants.iter().filter(chosen) {
-        match with_mutant(&tree, mutant, || test(&tree, package))? {
+        match with_mutant(&tree, mutant, || look(&tree, package, false))? {
             Some(failed) => println!("found     {}: {failed}", mutant.name),
             None => {
                 println!("SURVIVED  {}", mutant.name);
@@ -89,29 +110,41 @@ fn with_mutant<T>(
     result.map_err(|text| format!("mutant {:?}: {text}", mutant.name))
 }
 
-/// Builds the tests, which must work, and runs them. Returns the names of those that failed, `None` if all passed.
-fn test(tree: &Path, package: &Package) -> Result<Option<String>, String> {
-    let cargo = |more: &[&str]| {
-        Command::new("cargo")
-            .args(["test", "--package", package.name])
-            .args(package.tests)
-            .args(more)
-            .env("CARGO_TARGET_DIR", target().join("mutants/build"))
-            .env("RUST_BACKTRACE", "0")
-            // A fault may be the code's last use of something.
-            .env("RUSTFLAGS", "--cap-lints=warn")
-            .current_dir(tree)
-            .output()
-            .map_err(|error| error.to_string())
-    };
-    let built = cargo(&["--no-run"])?;
-    if !built.status.success() {
-        return Err(format!(
-            "does not build:\n{}",
-            String::from_utf8_lossy(&built.stderr)
-        ));
+/// Runs whoever must find the fault. Returns what was found, `None` if nothing was. `sound`: there is no fault.
+fn look(tree: &Path, package: &Package, sound: bool) -> Result<Option<String>, String> {
+    match package.finder {
+        Finder::Tests(tests) => test(tree, package.name, tests),
+        Finder::Seeds { minutes } => simulate(tree, package.name, if sound { 0 } else { minutes }),
     }
-    let run = cargo(&["--no-fail-fast"])?;
+}
+
+fn cargo(tree: &Path, args: &[&str]) -> Result<Output, String> {
+    Command::new("cargo")
+        .args(args)
+        .env("CARGO_TARGET_DIR", target().join("mutants/build"))
+        .env("RUST_BACKTRACE", "0")
+        // A fault may be the code's last use of something.
+        .env("RUSTFLAGS", "--cap-lints=warn")
+        .current_dir(tree)
+        .output()
+        .map_err(|error| error.to_string())
+}
+
+fn built(output: &Output) -> Result<(), String> {
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!(
+            "does not build:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        )),
+    }
+}
+
+/// Builds the tests, which must work, and runs them. Returns the names of those that failed, `None` if all passed.
+fn test(tree: &Path, package: &str, tests: &[&str]) -> Result<Option<String>, String> {
+    let args = |more: &[&'static str]| [&["test", "--package", package], tests, more].concat();
+    built(&cargo(tree, &args(&["--no-run"]))?)?;
+    let run = cargo(tree, &args(&["--no-fail-fast"]))?;
     if run.status.success() {
         return Ok(None);
     }
@@ -121,6 +154,31 @@ fn test(tree: &Path, package: &Package) -> Result<Option<String>, String> {
         .filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"))
         .collect();
     Ok(Some(failed.join(", ")))
+}
+
+/// Builds the program and runs seeds until one shows a violation; with no minutes, a few.
+fn simulate(tree: &Path, package: &str, minutes: u32) -> Result<Option<String>, String> {
+    built(&cargo(tree, &["build", "--package", package])?)?;
+    let begin = Instant::now();
+    let mut run = Command::new(target().join("mutants/build/debug").join(package));
+    run.arg("--until-violation");
+    match minutes {
+        0 => run.args(["--count", SOUND_SEEDS]),
+        minutes => run.args(["--minutes", &minutes.to_string()]),
+    };
+    let output = run.output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(None);
+    }
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    // The violation, or the panic.
+    let mut lines = out.lines().chain(err.lines());
+    let first = lines.find(|line| line.starts_with("seed ") || line.contains("panicked"));
+    let took = begin.elapsed().as_secs();
+    Ok(Some(format!("{} (after {took} s)", first.unwrap_or("it ended"))))
 }
 
 /// Copies all files that are part of the repository, and only those that differ, so that a second run builds little.

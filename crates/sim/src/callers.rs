@@ -146,11 +146,12 @@ impl World {
         true
     }
 
-    /// The operator uses the connection of the client 0, if that is free.
+    /// The operator uses the connection of a client that is free.
     pub(crate) fn ask_as_operator(&mut self, place: usize, op: Op) {
-        if self.clients[0].waiting.is_none() {
-            self.clients[0].at = (place, 0);
-            self.ask(0, op);
+        let free = self.clients.iter().position(|client| client.waiting.is_none());
+        if let Some(client) = free {
+            self.clients[client].at = (place, 0);
+            self.ask(client, op);
         }
     }
 

@@ -323,7 +323,7 @@ fn members(world: &World) -> Option<(u64, Vec<member::Member>)> {
     Some((shared.cluster_id, shared.facts().members.clone()))
 }
 
-fn add_learner(world: &mut World) {
+pub(crate) fn add_learner(world: &mut World) {
     let Some(place) = (0..world.nodes.len()).find(|&place| world.nodes[place].vacant) else {
         return;
     };
@@ -349,7 +349,7 @@ fn add_learner(world: &mut World) {
     operate(world, at, Method::MemberAdd, request.encode_to_vec());
 }
 
-fn promote(world: &mut World) {
+pub(crate) fn promote(world: &mut World) {
     let Some((_, members)) = members(world) else {
         return;
     };
@@ -372,7 +372,7 @@ fn promote(world: &mut World) {
     }
 }
 
-fn remove(world: &mut World, at: usize) {
+pub(crate) fn remove(world: &mut World, at: usize) {
     let Some((_, members)) = members(world) else {
         return;
     };

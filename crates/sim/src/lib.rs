@@ -14,6 +14,7 @@ mod linear;
 mod model;
 mod net;
 mod node;
+mod operator;
 mod plan;
 mod questions;
 mod reading;

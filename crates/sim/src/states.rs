@@ -24,7 +24,6 @@ pub const STATES: &[&str] = &[
     "machines that died within a write",
     "reads asked again",
     "requests that had no answer in time",
-    "requests given up",
     "writes of unknown fate that happened",
     "writes of unknown fate that never did",
     "leases expired",

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use api::clock::Instant;
 use member::{Level, LogLine};
 
+/// The first digit that is no place.
+const PLACES_END: char = '6';
+
 /// Lines that are kept.
 const KEPT: usize = 4000;
 
@@ -20,11 +23,17 @@ pub struct Trace {
 impl Trace {
     /// Something worth a line.
     pub fn tell(&mut self, now: Instant, what: String) {
-        let line = format!("{:>10.4} {what}", now.since_start().as_secs_f64());
-        self.sum(&line);
+        self.sum(&format!("{} {what}", now.since_start().as_nanos()));
+        self.tell_unsummed(now, &what);
+    }
+
+    /// Something worth a line only for who asked for it: it does not make another run of this one.
+    pub fn tell_unsummed(&mut self, now: Instant, what: &str) {
         if self.lines.len() >= KEPT {
             self.lines.pop_front();
         }
+        let gutter = gutter(what);
+        let line = format!("{:>10.4} {gutter} {what}", now.since_start().as_secs_f64());
         self.lines.push_back(line);
     }
 
@@ -82,5 +91,27 @@ impl Trace {
     /// The last lines.
     pub fn lines(&self) -> Vec<String> {
         self.lines.iter().cloned().collect()
+    }
+}
+
+/// A column for each place, marked where a line speaks of it.
+fn gutter(what: &str) -> String {
+    let names = |place: char| {
+        let name = format!("m{place}");
+        let mut words = what.split(|letter: char| !letter.is_ascii_alphanumeric());
+        words.any(|word| word == name)
+    };
+    let mark = |place: char| if names(place) { place } else { '.' };
+    ('0'..PLACES_END).map(mark).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_in_the_columns_of_those_it_speaks_of() {
+        assert_eq!(gutter("m1 to m3: Append term 2"), ".1.3..");
+        assert_eq!(gutter("all machines die, also 4m0"), "......");
     }
 }

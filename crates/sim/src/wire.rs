@@ -30,6 +30,7 @@ impl World {
         let life = self.nodes[from].life;
         match message {
             ToPeer::Message(message) => {
+                self.tell_message(from, to, &message);
                 let arrivals = match to {
                     Some(to) => self.net.arrivals(from, to, &mut self.rng),
                     None => Vec::new(),
@@ -76,6 +77,24 @@ impl World {
         }
     }
 
+    /// For who looks for a cause; heartbeats say nothing.
+    fn tell_message(&mut self, from: usize, to: Option<usize>, message: &raft::Message) {
+        use raft::MessageKind::{Heartbeat, HeartbeatResponse};
+        if !self.plan.tells_messages || matches!(message.kind, Heartbeat | HeartbeatResponse) {
+            return;
+        }
+        let to = to.map_or("nobody".to_owned(), |to| format!("m{to}"));
+        let mut what = format!("m{from} to {to}: {:?} term {}", message.kind, message.term);
+        if let (Some(first), Some(last)) = (message.entries.first(), message.entries.last()) {
+            what.push_str(&format!(" entries {} to {}", first.index, last.index));
+        }
+        what.push_str(&format!(" index {} commit {}", message.index, message.commit));
+        if message.reject {
+            what.push_str(" rejected");
+        }
+        self.trace.tell_unsummed(self.now, &what);
+    }
+
     pub(crate) fn ship(&mut self, from: usize, life: u64, to: Option<usize>, parcel: Parcel) {
         let mut content = Vec::new();
         let mut stream = parcel.db.stream();
@@ -83,7 +102,12 @@ impl World {
             content.extend_from_slice(&chunk);
         }
         let reached = to.is_some_and(|to| !self.net.cut.contains(&(from, to)));
-        let torn = self.rng.f64() < self.net.tear;
+        let tear = if self.killer.shipments && !self.calm {
+            0.3
+        } else {
+            0.0
+        };
+        let torn = self.rng.f64() < self.net.tear.max(tear);
         if reached && torn {
             self.trace.count("snapshots cut off");
         }
@@ -151,6 +175,11 @@ impl World {
             Ok(_) => {
                 self.trace.count("snapshots that arrived");
                 self.decide(landing.to, life, ToDecide::Peer(Box::new(landing.message)));
+                if self.killer.installers && !self.calm {
+                    // File, mark, and what takes the old file's place: it dies at any of these steps.
+                    let disk = &self.nodes[landing.to].disk;
+                    disk.stop_at(disk.steps() + self.rng.u64(4..14));
+                }
                 true
             }
             // The machine dies within the write.

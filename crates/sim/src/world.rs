@@ -42,6 +42,9 @@ const TURN_MIN: Duration = Duration::from_micros(5);
 /// Turns of one stage within a second of the world after which it is taken to be caught in a loop.
 const TURNS_MAX: u32 = 60_000;
 
+/// One of so many turns of the log ends between write and sync, where such things are drawn.
+const KILLS_WRITERS: u16 = 100;
+
 /// Unix milliseconds at the world's beginning.
 const EPOCH_MS: u64 = 1_700_000_000_000;
 
@@ -69,6 +72,8 @@ pub(crate) enum Event {
     Lessee(usize),
     /// Somebody copies the whole state.
     Copier(usize),
+    /// The operator changes the members.
+    Operator,
     /// The next fault.
     Fault,
     /// A process is started.
@@ -112,8 +117,7 @@ pub struct World {
     pub(crate) histories: Histories,
     /// Writes of which nobody was told whether they happened.
     pub(crate) unknown_fates: Vec<(Bytes, Bytes)>,
-    /// Whether who has voted is killed at once, time and again.
-    kills_voters: bool,
+    pub(crate) killer: Killer,
     /// When all faults ended.
     pub(crate) calm_since: Instant,
     pub(crate) faults: Faults,
@@ -188,8 +192,21 @@ pub fn run_plan(plan: &Plan) -> Report {
     }
 }
 
-/// Settings beside those for the faults: a small quota, elections without a question before. Whether voters are killed.
-fn set_up(nodes: &mut [Node], rng: &mut fastrand::Rng) -> bool {
+/// Who, or what, is killed at the worst moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Killer {
+    /// Who has just voted.
+    voters: bool,
+    /// Who has written to the log and not synced it.
+    writers: bool,
+    /// Who has just been given a snapshot.
+    pub(crate) installers: bool,
+    /// Snapshots on their way.
+    pub(crate) shipments: bool,
+}
+
+/// Settings beside those for the faults: a small quota, elections without a question before; and who is killed.
+fn set_up(nodes: &mut [Node], rng: &mut fastrand::Rng) -> Killer {
     let quota = if rng.u8(0..6) == 0 {
         rng.i64(300_000..1_500_000)
     } else {
@@ -200,7 +217,12 @@ fn set_up(nodes: &mut [Node], rng: &mut fastrand::Rng) -> bool {
         node.config.quota_backend_bytes = quota;
         node.config.pre_vote = pre_vote;
     }
-    rng.u8(0..5) == 0
+    Killer {
+        voters: rng.u8(0..5) == 0,
+        writers: rng.u8(0..5) == 0,
+        installers: rng.bool(),
+        shipments: rng.u8(0..3) == 0,
+    }
 }
 
 impl World {
@@ -226,7 +248,7 @@ impl World {
         let copiers = (0..rng.usize(0..3))
             .map(|name| Copier::new(name, &plan))
             .collect();
-        let kills_voters = set_up(&mut nodes, &mut rng);
+        let killer = set_up(&mut nodes, &mut rng);
         let mut world = World {
             now: Instant::default(),
             rng,
@@ -252,7 +274,7 @@ impl World {
             copiers,
             histories: Histories::default(),
             unknown_fates: Vec::new(),
-            kills_voters,
+            killer,
             calm_since: Instant::default(),
             faults,
             trace: Trace::default(),
@@ -276,6 +298,9 @@ impl World {
         }
         for copier in 0..world.copiers.len() {
             world.enters(format!("copier {copier}"), Event::Copier(copier));
+        }
+        if world.rng.u8(0..4) == 0 {
+            world.enters("operator".to_owned(), Event::Operator);
         }
         let first = world.faults.pause(&mut world.rng);
         world.after(Duration::from_secs(2) + first, Event::Fault);
@@ -351,6 +376,7 @@ impl World {
             Event::Watcher(watcher) => self.watcher_looks(watcher),
             Event::Lessee(lessee) => self.lessee_acts(lessee),
             Event::Copier(copier) => self.copier_acts(copier),
+            Event::Operator => self.operator_acts(),
             Event::Fault => self.fault(),
             Event::Start(place) => self.start(place),
             Event::End(fault) => crate::faults::end(self, fault),
@@ -425,7 +451,8 @@ impl World {
             return self.after(delay, Event::Start(place));
         }
         let id = self.by_id.iter().find(|(_, at)| **at == place).map(|(id, _)| *id);
-        if id.is_some_and(|id| reason.contains("is not a member of the cluster") && self.is_removed(id)) {
+        let was_removed = |id| self.truth.model.aside.roster.removed.contains(&id);
+        if id.is_some_and(|id| reason.contains("is not a member of the cluster") && was_removed(id)) {
             self.trace.count("removed members that may not start again");
             return self.vacate(place);
         }
@@ -603,6 +630,11 @@ impl World {
             return self.plan(place);
         }
         running.turns.remove(&stage);
+        let kills = self.killer.writers && !self.calm && stage == Stage::Persist;
+        if kills && self.rng.u16(0..KILLS_WRITERS) == 0 {
+            // The write is done, the sync after it is not.
+            node.disk.stop_at(node.disk.steps() + 2);
+        }
         running.turn(stage, local);
         let second = now.since_start().as_secs();
         let (of, count) = self.turns.entry((place, stage)).or_default();
@@ -673,7 +705,7 @@ impl World {
             voted |= is_vote(&message);
             self.send(place, message);
         }
-        if voted && self.kills_voters && !self.calm && self.rng.u8(0..3) > 0 {
+        if voted && self.killer.voters && !self.calm && self.rng.u8(0..3) > 0 {
             return self.kill_voter(place);
         }
         for (front, token, what) in replies {
@@ -685,7 +717,7 @@ impl World {
         if stopped {
             self.trace.count("orderly stops");
             self.trace.tell(self.now, format!("m{place} has stopped"));
-            let removed = self.is_removed(id);
+            let removed = self.truth.model.aside.roster.removed.contains(&id);
             self.forget_process(place);
             if removed {
                 self.vacate(place);

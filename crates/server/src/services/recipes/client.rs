@@ -164,6 +164,13 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// The place of a call that made a lease of its own, whose key is nobody else's, from before it is
+    /// known whether the key is made; `None` for a lease that the caller brought, which may have been
+    /// there before.
+    pub(super) fn of_new_lease(client: &'a Client, brought: i64, key: &Bytes) -> Option<Place<'a>> {
+        (brought == 0).then(|| Place::key(client, key))
+    }
+
     /// A place that is left by deleting `key` if it is still the one that was made at `revision`.
     pub(super) fn key_created_at(client: &'a Client, key: &Bytes, revision: i64) -> Place<'a> {
         let request = if_created_at(key, revision, vec![delete(key)], Vec::new());

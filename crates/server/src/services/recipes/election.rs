@@ -28,7 +28,10 @@ pub(super) async fn campaign(client: &Client, request: CampaignRequest) -> Resul
     let key = key_of(&prefix, lease);
     let success = vec![put(&key, request.value.clone(), lease)];
     let failure = vec![Request::RequestRange(get(&key))];
+    // Who goes away before the answer has a key all the same.
+    let entering = Place::of_new_lease(client, request.lease, &key);
     let entered = client.if_created_at(&key, 0, success, failure).await?;
+    entering.into_iter().for_each(Place::keep);
     let mut revision = entered.header.unwrap_or_default().revision;
     let mut place = Place::key_created_at(client, &key, revision);
     if let Some(kv) = found(&entered, 0).filter(|_| !entered.succeeded) {

@@ -23,7 +23,10 @@ pub(super) async fn lock(client: &Client, request: LockRequest) -> Result<LockRe
     let success = vec![put(&key, Bytes::new(), lease), owner()];
     // The same lease may ask again.
     let failure = vec![Request::RequestRange(get(&key)), owner()];
+    // Who goes away before the answer has a key all the same.
+    let entering = Place::of_new_lease(client, request.lease, &key);
     let entered = client.if_created_at(&key, 0, success, failure).await?;
+    entering.into_iter().for_each(Place::keep);
     let now = entered.header.unwrap_or_default().revision;
     let own_revision = match entered.succeeded {
         true => now,

@@ -4,19 +4,22 @@
 
 use std::time::Duration;
 
-use api::error::{Code, Status};
+use api::error::{AUTH_NOT_ENABLED, Code, Status};
+use api::etcdserverpb::{AuthenticateRequest, AuthenticateResponse};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::client::SendRequest;
 use h2::{RecvStream, SendStream};
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderValue, Request};
+use prost::Message as _;
 use tls::rustls::{self, pki_types::ServerName};
 use tls::{ClientSide, words};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::security::{Security, is_socket, scheme};
-use crate::{EXIT_ERROR, Failure};
+use crate::{EXIT_BAD_CONNECTION, EXIT_ERROR, Failure};
 
 /// How a client reaches a member.
 #[derive(Clone, Debug)]
@@ -26,14 +29,37 @@ pub(crate) struct Config {
     pub(crate) dial_timeout: Duration,
     /// What TLS needs, where it is asked for or the endpoints ask for it.
     pub(crate) security: Security,
+    /// Who asks; `None` for nobody in particular.
+    pub(crate) identity: Option<Identity>,
     /// Longest answer in bytes.
     pub(crate) receive_bytes_max: usize,
+}
+
+/// Who asks.
+#[derive(Clone)]
+pub(crate) enum Identity {
+    /// Name and password, exchanged for a token on each connection.
+    User(String, String),
+    /// A token made elsewhere.
+    Token(String),
+}
+
+impl std::fmt::Debug for Identity {
+    /// Without what must stay secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Identity::User(name, _) => write!(f, "user {name:?}"),
+            Identity::Token(_) => f.write_str("token"),
+        }
+    }
 }
 
 /// A connection to one endpoint.
 pub(crate) struct Client {
     sender: SendRequest<Bytes>,
     authority: String,
+    /// Goes with each call.
+    token: Option<HeaderValue>,
     receive_bytes_max: usize,
 }
 
@@ -43,15 +69,15 @@ const WINDOW_BYTES: u32 = 4 << 20;
 impl Client {
     /// Connects to the first endpoint that answers before `deadline`.
     pub(crate) async fn connect(config: &Config, deadline: Option<Instant>) -> Result<Client, Failure> {
-        let tls = config.security.for_endpoints(&config.endpoints)?;
+        let tls = config.security.for_endpoints(&config.endpoints, "h2")?;
         let mut last = String::new();
         loop {
             for endpoint in &config.endpoints {
                 let attempt = connect_one(endpoint, tls.as_deref(), config);
                 let attempt = tokio::time::timeout(config.dial_timeout, attempt);
                 match attempt.await {
-                    Ok(Ok(client)) => return Ok(client),
-                    Ok(Err(Dial::Never(text))) => return Err(Failure::bad_args(text)),
+                    Ok(Ok(client)) => return client.identify(config.identity.as_ref(), deadline).await,
+                    Ok(Err(Dial::Never(text))) => return Err(Failure::new(EXIT_BAD_CONNECTION, text)),
                     Ok(Err(Dial::NotNow(text))) => last = format!("{endpoint}: {text}"),
                     Err(_) => last = format!("{endpoint}: no connection within {:?}", config.dial_timeout),
                 }
@@ -62,6 +88,48 @@ impl Client {
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
+    }
+
+    /// Says who asks. A server that asks nobody is no failure: client/v3/client.go getToken.
+    async fn identify(
+        mut self,
+        identity: Option<&Identity>,
+        deadline: Option<Instant>,
+    ) -> Result<Client, Failure> {
+        let token = match identity {
+            None => return Ok(self),
+            Some(Identity::Token(token)) => token.clone(),
+            Some(Identity::User(name, password)) => {
+                let request = AuthenticateRequest {
+                    name: name.clone(),
+                    password: password.clone(),
+                };
+                let asked = self.unary("/etcdserverpb.Auth/Authenticate", &request);
+                let answered = match deadline {
+                    None => asked.await,
+                    Some(at) => tokio::time::timeout_at(at, asked)
+                        .await
+                        .unwrap_or(Err(Status::new(
+                            Code::DeadlineExceeded,
+                            "context deadline exceeded",
+                        ))),
+                };
+                match answered {
+                    Err(status) if status.message == AUTH_NOT_ENABLED.message => return Ok(self),
+                    Err(status) => return Err(Failure::from(status).with_code(EXIT_BAD_CONNECTION)),
+                    Ok(answer) => {
+                        AuthenticateResponse::decode(answer)
+                            .map_err(|error| Failure::new(EXIT_BAD_CONNECTION, error.to_string()))?
+                            .token
+                    }
+                }
+            }
+        };
+        let mut token = HeaderValue::from_str(&token)
+            .map_err(|_| Failure::bad_args("the token has characters that no header may have"))?;
+        token.set_sensitive(true);
+        self.token = Some(token);
+        Ok(self)
     }
 
     /// One request, one answer.
@@ -85,6 +153,9 @@ impl Client {
         for (name, value) in metadata {
             request = request.header(*name, *value);
         }
+        if let Some(token) = &self.token {
+            request = request.header("token", token);
+        }
         let request = request
             .body(())
             .map_err(|error| Status::with(Code::Internal, error.to_string()))?;
@@ -104,8 +175,37 @@ enum Dial {
     NotNow(String),
 }
 
-/// Connects to one endpoint: `host:port`, `http(s)://host:port`, `unix(s)://path`.
+/// A connection that is ready to be spoken on.
+pub(crate) struct Opened {
+    pub(crate) io: Box<dyn Io>,
+    /// What requests name as their host.
+    pub(crate) authority: String,
+}
+
+/// What carries bytes both ways.
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Io for S {}
+
+/// Opens a connection to the first endpoint, for HTTP/1.
+pub(crate) async fn open(config: &Config) -> Result<Opened, Failure> {
+    let tls = config.security.for_endpoints(&config.endpoints, "http/1.1")?;
+    let endpoint = config.endpoints.first().map_or("", String::as_str);
+    open_one(endpoint, tls.as_deref())
+        .await
+        .map_err(|error| match error {
+            Dial::Never(text) => Failure::new(EXIT_BAD_CONNECTION, text),
+            Dial::NotNow(text) => Failure::new(EXIT_ERROR, text),
+        })
+}
+
 async fn connect_one(endpoint: &str, tls: Option<&ClientSide>, config: &Config) -> Result<Client, Dial> {
+    let opened = open_one(endpoint, tls).await?;
+    handshake(opened, config).await
+}
+
+/// Connects to one endpoint: `host:port`, `http(s)://host:port`, `unix(s)://path`.
+async fn open_one(endpoint: &str, tls: Option<&ClientSide>) -> Result<Opened, Dial> {
     let not_now = |error: &dyn std::fmt::Display| Dial::NotNow(error.to_string());
     let (_, rest) = scheme(endpoint);
     if is_socket(endpoint) {
@@ -113,13 +213,11 @@ async fn connect_one(endpoint: &str, tls: Option<&ClientSide>, config: &Config) 
         // The name of the file stands for the server's: client/v3/internal/endpoint.
         let file = rest.rsplit('/').next().unwrap_or_default();
         let name = file.split(':').next().unwrap_or_default();
-        return secure(stream, name, "localhost", tls, config).await;
+        return secure(stream, name, "localhost", tls).await;
     }
     let authority = rest.trim_end_matches('/');
     if authority.is_empty() {
-        return Err(Dial::Never(
-            "an endpoint is empty: give --endpoints=host:port".to_string(),
-        ));
+        return Err(Dial::Never("etcdclient: no available endpoints".to_string()));
     }
     let stream = TcpStream::connect(authority)
         .await
@@ -127,21 +225,19 @@ async fn connect_one(endpoint: &str, tls: Option<&ClientSide>, config: &Config) 
     stream.set_nodelay(true).map_err(|error| not_now(&error))?;
     let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    secure(stream, host, authority, tls, config).await
+    secure(stream, host, authority, tls).await
 }
 
-async fn secure<S>(
-    stream: S,
-    server: &str,
-    authority: &str,
-    tls: Option<&ClientSide>,
-    config: &Config,
-) -> Result<Client, Dial>
+async fn secure<S>(stream: S, server: &str, authority: &str, tls: Option<&ClientSide>) -> Result<Opened, Dial>
 where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    S: Io + 'static,
 {
+    let authority = authority.to_string();
     let Some(tls) = tls else {
-        return handshake(stream, authority.to_string(), config).await;
+        return Ok(Opened {
+            io: Box::new(stream),
+            authority,
+        });
     };
     let failed = |why: &dyn std::fmt::Display| {
         Dial::NotNow(format!(
@@ -156,23 +252,24 @@ where
             .and_then(|inner| inner.downcast_ref::<rustls::Error>());
         inner.map_or_else(|| failed(&error), |error| failed(&words::of(error)))
     })?;
-    handshake(stream, authority.to_string(), config).await
+    Ok(Opened {
+        io: Box::new(stream),
+        authority,
+    })
 }
 
-async fn handshake<S>(stream: S, authority: String, config: &Config) -> Result<Client, Dial>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
+async fn handshake(opened: Opened, config: &Config) -> Result<Client, Dial> {
     let (sender, connection) = h2::client::Builder::new()
         .initial_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
-        .handshake(stream)
+        .handshake(opened.io)
         .await
         .map_err(|error| Dial::NotNow(error.to_string()))?;
     tokio::spawn(connection);
     Ok(Client {
         sender,
-        authority,
+        authority: opened.authority,
+        token: None,
         receive_bytes_max: config.receive_bytes_max,
     })
 }

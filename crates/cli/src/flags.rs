@@ -366,6 +366,11 @@ impl Tool {
         text
     }
 
+    /// The flags of all commands, a line each.
+    pub(crate) fn global_flags(&self) -> String {
+        flag_lines(self.globals)
+    }
+
     fn command_help(&self, command: &Command) -> String {
         let mut text = format!(
             "Usage:\n  {} {} {} [flags]\n",

@@ -7,9 +7,12 @@ macro_rules! say {
 }
 
 mod client;
+mod completion;
 mod ctl;
+mod fetch;
 mod flags;
 mod json;
+mod log;
 mod security;
 mod table;
 mod text;
@@ -94,6 +97,6 @@ impl Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
-        Failure::new(EXIT_ERROR, error.to_string())
+        Failure::new(EXIT_ERROR, text::of_system(&error))
     }
 }

@@ -39,9 +39,27 @@ impl Security {
         })
     }
 
-    /// What connections to these endpoints need; `None` if they are in the clear. As in etcd the
-    /// first endpoint decides for all.
-    pub(crate) fn for_endpoints(&self, endpoints: &[String]) -> Result<Option<Arc<ClientSide>>, Failure> {
+    /// Reads the flags of the cluster that a mirror is made at.
+    pub(crate) fn of_destination(parsed: &Parsed) -> Security {
+        let text = |name: &str| parsed.text(name).to_string();
+        Security {
+            info: Info {
+                cert_file: text("dest-cert"),
+                key_file: text("dest-key"),
+                trusted_ca_file: text("dest-cacert"),
+                ..Info::default()
+            },
+            insecure_transport: parsed.is("dest-insecure-transport"),
+        }
+    }
+
+    /// What connections to these endpoints need to carry `protocol`; `None` if they are in the clear. As
+    /// in etcd the first endpoint decides for all.
+    pub(crate) fn for_endpoints(
+        &self,
+        endpoints: &[String],
+        protocol: &str,
+    ) -> Result<Option<Arc<ClientSide>>, Failure> {
         let info = &self.info;
         let asked = !info.is_empty()
             || !info.trusted_ca_file.is_empty()
@@ -57,7 +75,8 @@ impl Security {
         if !asked && !needed {
             return Ok(None);
         }
-        let side = ClientSide::new(info, &["h2"]).map_err(|error| Failure::bad_args(error.to_string()))?;
+        let side =
+            ClientSide::new(info, &[protocol]).map_err(|error| Failure::bad_args(error.to_string()))?;
         Ok(needed.then(|| Arc::new(side)))
     }
 }
@@ -111,7 +130,7 @@ mod tests {
     fn the_first_endpoint_decides() {
         let needed = |security: &Security, endpoint: &str| {
             let endpoints = [endpoint.to_string(), "b:1".to_string()];
-            security.for_endpoints(&endpoints).unwrap().is_some()
+            security.for_endpoints(&endpoints, "h2").unwrap().is_some()
         };
         let plain = Security {
             insecure_transport: true,
@@ -125,7 +144,7 @@ mod tests {
         assert!(!needed(&asked, "http://a:1"));
         let mut wrong = plain;
         wrong.info.cert_file = "x".into();
-        let error = wrong.for_endpoints(&["a:1".into()]).unwrap_err();
+        let error = wrong.for_endpoints(&["a:1".into()], "h2").unwrap_err();
         assert_eq!(
             error.text,
             "KeyFile and CertFile must both be present[key: , cert: x]"

@@ -153,6 +153,16 @@ pub(crate) fn bytes(count: u64) -> String {
     }
 }
 
+/// What the system says, as Go says it: in small letters, without its number.
+pub(crate) fn of_system(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split_once(" (os error").map_or(&*text, |(text, _)| text);
+    match error.raw_os_error() {
+        Some(_) => text.to_lowercase(),
+        None => text.to_string(),
+    }
+}
+
 /// `\x61\x62`: what `--hex` prints for a key or value.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect()
@@ -226,6 +236,13 @@ mod tests {
         ] {
             assert_eq!(duration(Duration::from_nanos(nanos)), text);
         }
+    }
+
+    #[test]
+    fn the_system_speaks_as_to_go() {
+        let missing = std::fs::File::open("/nowhere").unwrap_err();
+        assert_eq!(of_system(&missing), "no such file or directory");
+        assert_eq!(of_system(&std::io::Error::other("A (b)")), "A (b)");
     }
 
     #[test]

@@ -357,9 +357,9 @@ async fn ask_each<M: prost::Message>(
     method: &str,
     request: &M,
     what: &str,
-) -> Result<(Vec<(String, bytes::Bytes)>, bool), Failure> {
+) -> Result<(Vec<(String, bytes::Bytes)>, Option<Failure>), Failure> {
     let mut answers = Vec::new();
-    let mut failed = false;
+    let mut failed = None;
     for endpoint in endpoints(context).await? {
         let outcome = match context.connect_to(vec![endpoint.clone()]).await {
             Ok(client) => context.call(&client, method, request).await,
@@ -372,7 +372,7 @@ async fn ask_each<M: prost::Message>(
                     "Failed to get the {what} of endpoint {endpoint} ({})",
                     failure.text
                 );
-                failed = true;
+                failed = Some(failure);
             }
         }
     }
@@ -427,7 +427,7 @@ pub(super) async fn status(context: &Context) -> Result<(), Failure> {
         Format::Fields | Format::Protobuf => {}
         Format::Simple | Format::Table => context.printer.rows(&STATUS_HEAD, &rows),
     }
-    if failed {
+    if failed.is_some() {
         Err(Failure::new(EXIT_ERROR, ""))
     } else {
         Ok(())
@@ -523,11 +523,8 @@ pub(super) async fn hashkv(context: &Context) -> Result<(), Failure> {
             .printer
             .rows(&["endpoint", "hash", "hash_revision"], &rows),
     }
-    if failed {
-        Err(Failure::new(EXIT_ERROR, ""))
-    } else {
-        Ok(())
-    }
+    // Said once more than by `status`: ep_command.go epHashKVCommandFunc.
+    failed.map_or(Ok(()), |failure| Err(failure.with_code(EXIT_ERROR)))
 }
 
 /// Asks the endpoints in turn for the leader, and the leader to hand over.

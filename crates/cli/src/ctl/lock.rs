@@ -169,7 +169,7 @@ async fn observe(context: &Context, name: &str) -> Result<(), Failure> {
 }
 
 /// Completes at the first signal to end.
-fn signal() -> Result<oneshot::Receiver<()>, Failure> {
+pub(super) fn signal() -> Result<oneshot::Receiver<()>, Failure> {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
     let (tell, told) = oneshot::channel();
     std::thread::Builder::new().name("signal".into()).spawn(move || {

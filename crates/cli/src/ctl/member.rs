@@ -8,7 +8,7 @@ use super::print::Format;
 use super::{Context, decode, kv};
 use crate::flags::{Command, Flag, Kind, flag, parse_id};
 use crate::text::quote;
-use crate::{Failure, json};
+use crate::{EXIT_ERROR, Failure, json};
 
 pub(super) const LIST: Command = Command {
     path: &["member", "list"],
@@ -68,8 +68,11 @@ pub(super) async fn add(context: &Context) -> Result<(), Failure> {
         [name] => name,
         args => return Err(Failure::bad_args(too_many(args))),
     };
+    let urls = peer_urls(context)?;
+    // Looked at before anybody is asked: clientv3/cluster.go MemberAdd.
+    api::url::parse_list(&urls.join(",")).map_err(|error| Failure::new(EXIT_ERROR, error))?;
     let request = pb::MemberAddRequest {
-        peer_ur_ls: peer_urls(context)?,
+        peer_ur_ls: urls,
         is_learner: context.parsed.is("learner"),
     };
     let client = context.connect().await?;

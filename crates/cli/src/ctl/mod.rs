@@ -1,10 +1,14 @@
 //! etcdctl: the commands, and what they share: a connection, a deadline, a printer.
 
+mod auth;
+mod check;
 mod cluster;
 mod kv;
 mod lease;
 mod lock;
 mod member;
+mod mirror;
+mod password;
 mod print;
 mod row;
 mod snapshot;
@@ -16,7 +20,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::client::{Client, Config};
+use crate::client::{Client, Config, Identity};
+use crate::completion::{self, COMPLETION};
 use crate::flags::{Command, Flag, Kind, Line, Parsed, Tool, flag};
 use crate::security::Security;
 use crate::{EXIT_ERROR, Failure};
@@ -174,6 +179,27 @@ const TOOL: Tool = Tool {
         member::UPDATE,
         member::PROMOTE,
         snapshot::SAVE,
+        mirror::MAKE_MIRROR,
+        auth::ENABLE,
+        auth::DISABLE,
+        auth::STATUS,
+        auth::USER_ADD,
+        auth::USER_DELETE,
+        auth::USER_GET,
+        auth::USER_LIST,
+        auth::USER_PASSWD,
+        auth::USER_GRANT_ROLE,
+        auth::USER_REVOKE_ROLE,
+        auth::ROLE_ADD,
+        auth::ROLE_DELETE,
+        auth::ROLE_GET,
+        auth::ROLE_LIST,
+        auth::ROLE_GRANT,
+        auth::ROLE_REVOKE,
+        check::PERF,
+        check::DATASCALE,
+        COMPLETION,
+        OPTIONS,
         VERSION,
     ],
 };
@@ -185,9 +211,16 @@ const VERSION: Command = Command {
     flags: &[],
 };
 
-/// Flags that need what this version does not have: silently going on without them would send in
-/// the clear what was meant to be protected.
-const REFUSED: &[&str] = &["user", "password", "auth-jwt-token", "discovery-srv"];
+const OPTIONS: Command = Command {
+    path: &["options"],
+    usage: "",
+    help: "Prints the global command-line options",
+    flags: &[],
+};
+
+/// Flags that need what this version does not have: silently going on without them would ask others than
+/// those who were meant.
+const REFUSED: &[&str] = &["discovery-srv"];
 
 /// Runs one command line.
 pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
@@ -206,9 +239,19 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
         );
         return Ok(());
     }
+    if parsed.command.path == OPTIONS.path {
+        say!(
+            "The following options can be passed to any command:\n\n{}",
+            TOOL.global_flags()
+        );
+        return Ok(());
+    }
+    if parsed.command.path == COMPLETION.path {
+        return completion::print(&TOOL, &parsed.args);
+    }
     if let Some(name) = REFUSED.iter().find(|name| !parsed.text(name).is_empty()) {
         return Err(Failure::bad_args(format!(
-            "--{name} is not there yet in this version of the tool"
+            "--{name} is not there yet in this version of the tool: name the members with --endpoints=HOST:PORT,HOST:PORT"
         )));
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -217,6 +260,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     let context = Context {
         printer: Printer::new(&parsed)?,
         security: Security::new(&parsed)?,
+        identity: identity(&parsed)?,
         parsed,
     };
     runtime.block_on(dispatch(&context))
@@ -251,6 +295,12 @@ async fn dispatch(context: &Context) -> Result<(), Failure> {
         ["member", "update"] => member::update(context).await,
         ["member", "promote"] => member::promote(context).await,
         ["snapshot", "save"] => snapshot::save(context).await,
+        ["make-mirror"] => mirror::make_mirror(context).await,
+        ["auth", what] => auth::auth(context, what).await,
+        ["user", what] => auth::user(context, what).await,
+        ["role", what] => auth::role(context, what).await,
+        ["check", "perf"] => check::perf(context).await,
+        ["check", "datascale"] => check::datascale(context).await,
         path => Err(Failure::new(EXIT_ERROR, format!("no command {path:?}"))),
     }
 }
@@ -260,6 +310,16 @@ struct Context {
     parsed: Parsed,
     printer: Printer,
     security: Security,
+    identity: Option<Identity>,
+}
+
+/// Who asks, as `--user`, `--password` and `--auth-jwt-token` say.
+fn identity(parsed: &Parsed) -> Result<Option<Identity>, Failure> {
+    match (parsed.text("user"), parsed.text("auth-jwt-token")) {
+        ("", "") => Ok(None),
+        (user, "") => password::identity(user, parsed.text("password"), "Password: ").map(Some),
+        (_, token) => Ok(Some(Identity::Token(token.to_string()))),
+    }
 }
 
 impl Context {
@@ -281,6 +341,7 @@ impl Context {
             endpoints,
             dial_timeout: self.parsed.duration("dial-timeout"),
             security: self.security.clone(),
+            identity: self.identity.clone(),
             receive_bytes_max: if receive == 0 { RECEIVE_BYTES_MAX } else { receive },
         }
     }

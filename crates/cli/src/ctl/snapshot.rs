@@ -4,14 +4,16 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use api::etcdserverpb as pb;
+use serde_json::json;
 
 use super::{Context, decode};
 use crate::client::Client;
 use crate::flags::Command;
-use crate::text::bytes;
-use crate::{EXIT_INTERRUPTED, Failure};
+use crate::text::{bytes, duration, of_system};
+use crate::{EXIT_INTERRUPTED, Failure, log};
 
 pub(super) const SAVE: Command = Command {
     path: &["snapshot", "save"],
@@ -36,7 +38,7 @@ pub(super) async fn save(context: &Context) -> Result<(), Failure> {
     }
     let client = context.connect().await?;
     let part = PathBuf::from(format!("{path}.part"));
-    let saved = fetch(&client, &part);
+    let saved = fetch(&client, &part, &endpoints[0]);
     // Only a time-out that was asked for limits a transfer of unknown length.
     let saved = if context.parsed.given("command-timeout") {
         super::within(context.timeout(), saved).await
@@ -51,6 +53,7 @@ pub(super) async fn save(context: &Context) -> Result<(), Failure> {
         let _ = std::fs::remove_file(&part);
         failure.with_code(EXIT_INTERRUPTED)
     })?;
+    log::json_info("saved", &[("path", json!(path))]);
     say!("Snapshot saved at {path}");
     if !version.is_empty() {
         say!("Server version {version}");
@@ -59,7 +62,8 @@ pub(super) async fn save(context: &Context) -> Result<(), Failure> {
 }
 
 /// Writes the stream to `part` and syncs it; gives the storage version that the server named.
-async fn fetch(client: &Client, part: &Path) -> Result<String, Failure> {
+async fn fetch(client: &Client, part: &Path, endpoint: &str) -> Result<String, Failure> {
+    let start = Instant::now();
     let open = OpenOptions::new()
         .write(true)
         .create(true)
@@ -69,9 +73,16 @@ async fn fetch(client: &Client, part: &Path) -> Result<String, Failure> {
     let mut file: File = open.map_err(|error| {
         Failure::new(
             EXIT_INTERRUPTED,
-            format!("could not open {} ({error})", part.display()),
+            format!(
+                "could not open {0} (open {0}: {1})",
+                part.display(),
+                of_system(&error)
+            ),
         )
     })?;
+    let shown = json!(part.display().to_string());
+    log::json_info("created temporary db file", &[("path", shown)]);
+    log::json_info("fetching snapshot", &[("endpoint", json!(endpoint))]);
     let mut stream = client.stream("/etcdserverpb.Maintenance/Snapshot", &[]).await?;
     stream.send(&pb::SnapshotRequest {}).await?;
     stream.finish()?;
@@ -81,10 +92,6 @@ async fn fetch(client: &Client, part: &Path) -> Result<String, Failure> {
         file.write_all(&chunk.blob)?;
         if size == 0 {
             version = chunk.version;
-            eprintln!(
-                "fetching snapshot of {} ...",
-                bytes(chunk.remaining_bytes + chunk.blob.len() as u64)
-            );
         }
         size += chunk.blob.len() as u64;
     }
@@ -95,5 +102,14 @@ async fn fetch(client: &Client, part: &Path) -> Result<String, Failure> {
         ));
     }
     file.sync_all()?;
+    log::json_info(
+        "fetched snapshot",
+        &[
+            ("endpoint", json!(endpoint)),
+            ("size", json!(bytes(size))),
+            ("took", json!(duration(start.elapsed()))),
+            ("etcd-version", json!(version)),
+        ],
+    );
     Ok(version)
 }

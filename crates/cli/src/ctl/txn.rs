@@ -67,7 +67,11 @@ fn part<T>(input: &mut impl BufRead, parse: impl Fn(&str) -> Result<T, Failure>)
 fn parse_operation(line: &str) -> Result<pb::RequestOp, Failure> {
     let invalid = || Failure::new(EXIT_INVALID_INPUT, format!("invalid txn request: {line}"));
     let words = split_words(line).ok_or_else(invalid)?;
-    if words.len() < 2 || !["get", "put", "del"].contains(&words[0].as_str()) {
+    if words.len() < 2 {
+        // The word is etcd's: txn_command.go parseRequestUnion.
+        return Err(invalid_compare(line));
+    }
+    if !["get", "put", "del"].contains(&words[0].as_str()) {
         return Err(invalid());
     }
     let Line::Run(parsed) = TOOL.parse(&words, &|_| None).map_err(|_| invalid())? else {
@@ -76,6 +80,10 @@ fn parse_operation(line: &str) -> Result<pb::RequestOp, Failure> {
     Ok(pb::RequestOp {
         request: Some(kv::operation(&parsed)?),
     })
+}
+
+fn invalid_compare(line: &str) -> Failure {
+    Failure::new(EXIT_INVALID_INPUT, format!("invalid txn compare request: {line}"))
 }
 
 /// `mod("key") > "0"`; targets by their names or short forms.
@@ -99,10 +107,7 @@ fn parse_compare(line: &str) -> Result<pb::Compare, Failure> {
         _ => return Err(malformed()),
     };
     let text = String::from_utf8_lossy(&value).into_owned();
-    let number = || {
-        parse_int(&text)
-            .map_err(|_| Failure::new(EXIT_INVALID_INPUT, format!("invalid txn compare request: {line}")))
-    };
+    let number = || parse_int(&text).map_err(|_| invalid_compare(line));
     let (target, union) = match target.trim() {
         "ver" | "version" => (CompareTarget::Version, TargetUnion::Version(number()?)),
         "c" | "create" => (CompareTarget::Create, TargetUnion::CreateRevision(number()?)),
@@ -170,7 +175,11 @@ mod tests {
             parse_operation(r#"put key1 "over it" --lease=7b"#).unwrap().request,
             Some(pb::request_op::Request::RequestPut(put)) if put.value == "over it" && put.lease == 0x7b
         ));
-        for line in ["put", "nope a", "put a b --nope", "watch a"] {
+        assert_eq!(
+            parse_operation("put").unwrap_err().text,
+            "invalid txn compare request: put"
+        );
+        for line in ["nope a", "put a b --nope", "watch a"] {
             assert_eq!(
                 parse_operation(line).unwrap_err().text,
                 format!("invalid txn request: {line}")

@@ -1,20 +1,23 @@
 //! etcdutl: works on files while no member runs on them.
 
+mod migrate;
 mod restore;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use api::version::Version;
 use bbolt::{Db, Options};
 use disk::{Disk, RealDisk};
 use mvcc::schema;
 use serde_json::json;
 
+use crate::completion::{self, COMPLETION};
 use crate::flags::{Command, Flag, Kind, Line, Parsed, Tool, flag};
-use crate::text::bytes;
-use crate::{EXIT_BAD_FEATURE, EXIT_ERROR, Failure, json, table};
+use crate::text::{bytes, duration};
+use crate::{EXIT_BAD_FEATURE, EXIT_ERROR, Failure, json, log, table};
 
-const RELEASE: api::version::Version = api::version::Line::V3_7.release();
+const RELEASE: Version = api::version::Line::V3_7.release();
 
 const TOOL: Tool = Tool {
     name: "etcdutl",
@@ -27,7 +30,15 @@ const TOOL: Tool = Tool {
         default: "simple",
         help: "set the output format (fields, json, protobuf, simple, table)",
     }],
-    commands: &[STATUS, restore::RESTORE, HASHKV, DEFRAG, VERSION],
+    commands: &[
+        DEFRAG,
+        STATUS,
+        restore::RESTORE,
+        HASHKV,
+        migrate::MIGRATE,
+        COMPLETION,
+        VERSION,
+    ],
 };
 
 const STATUS: Command = Command {
@@ -79,6 +90,8 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
         ["snapshot", "restore"] => restore::restore(&parsed),
         ["hashkv"] => hashkv(&parsed),
         ["defrag"] => defrag(&parsed),
+        ["migrate"] => migrate::migrate(&parsed),
+        ["completion"] => completion::print(&TOOL, &parsed.args),
         _ => {
             say!(
                 "etcdutl version: {RELEASE}\nAPI version: {}.{}",
@@ -140,8 +153,10 @@ fn status(parsed: &Parsed) -> Result<(), Failure> {
     }
     let snapshot = db.snapshot();
     let found = mvcc::status_of_file(&snapshot).map_err(failed)?;
+    // Files of 3.5 say nothing of their version, and neither does etcd.
     let version = schema::storage_version(&snapshot).map_err(failed)?;
-    let version = version.map(|version| version.to_string()).unwrap_or_default();
+    let named = version.filter(|version| *version > Version::new(3, 5, 0));
+    let version = named.map(|version| version.to_string()).unwrap_or_default();
     let size = snapshot.size();
     print(
         parsed,
@@ -170,8 +185,14 @@ fn status(parsed: &Parsed) -> Result<(), Failure> {
 }
 
 fn hashkv(parsed: &Parsed) -> Result<(), Failure> {
-    let db = open_for_reading(one_file(parsed, "hashkv")?)?;
-    let hash = mvcc::hash_kv_of_file(&db.snapshot(), parsed.int("rev")).map_err(failed)?;
+    let [path] = parsed.args.as_slice() else {
+        let count = parsed.args.len();
+        return Err(failed(format!("accepts 1 arg(s), received {count}")));
+    };
+    let db = open_for_reading(path)?;
+    let hash = mvcc::hash_kv_of_file(&db.snapshot(), parsed.int("rev"));
+    // The prefix is etcd's, of every error of its store.
+    let hash = hash.map_err(|error| failed(format!("mvcc: {error}")))?;
     print(
         parsed,
         &[
@@ -238,7 +259,18 @@ fn defrag_dir(dir: &Path) -> Result<(), Failure> {
         ));
     }
     let db = Db::open(&disk, &path, Options::default()).map_err(failed)?;
+    let start = std::time::Instant::now();
     let before = (db.size(), db.size_in_use());
+    log::info(
+        "defragmenting",
+        &[
+            ("path", json!(path.display().to_string())),
+            ("current-db-size-bytes", json!(before.0)),
+            ("current-db-size", json!(bytes(before.0))),
+            ("current-db-size-in-use-bytes", json!(before.1)),
+            ("current-db-size-in-use", json!(bytes(before.1))),
+        ],
+    );
     let copy = snap_dir.join(format!("db.tmp.{}", std::process::id()));
     let outcome = copy_to(&disk, &db, &copy).and_then(|after| {
         disk.rename(&copy, &path)?;
@@ -249,18 +281,25 @@ fn defrag_dir(dir: &Path) -> Result<(), Failure> {
         let _ = disk.remove_file(&copy);
     }
     let after = outcome?;
-    let line = json!({
-        "level": "info",
-        "msg": "finished defragmenting directory",
-        "path": path.display().to_string(),
-        "current-db-size-bytes-diff": after.0 as i64 - before.0 as i64,
-        "current-db-size-bytes": after.0,
-        "current-db-size": bytes(after.0),
-        "current-db-size-in-use-bytes-diff": after.1 as i64 - before.1 as i64,
-        "current-db-size-in-use-bytes": after.1,
-        "current-db-size-in-use": bytes(after.1),
-    });
-    eprintln!("{}", json::line(&line));
+    log::info(
+        "finished defragmenting directory",
+        &[
+            ("path", json!(path.display().to_string())),
+            (
+                "current-db-size-bytes-diff",
+                json!(after.0 as i64 - before.0 as i64),
+            ),
+            ("current-db-size-bytes", json!(after.0)),
+            ("current-db-size", json!(bytes(after.0))),
+            (
+                "current-db-size-in-use-bytes-diff",
+                json!(after.1 as i64 - before.1 as i64),
+            ),
+            ("current-db-size-in-use-bytes", json!(after.1)),
+            ("current-db-size-in-use", json!(bytes(after.1))),
+            ("took", json!(duration(start.elapsed()))),
+        ],
+    );
     Ok(())
 }
 

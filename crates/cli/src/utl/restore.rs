@@ -14,13 +14,15 @@ use bytes::Bytes;
 use disk::{Disk, RealDisk};
 use mvcc::schema;
 use prost::Message;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use state::{Member, Membership};
 use wal::{Entry, EntryKind, HardState, Mark, Wal};
 
 use super::failed;
 use crate::flags::{Command, Kind, Parsed, flag};
-use crate::{EXIT_ERROR, Failure};
+use crate::text::of_system;
+use crate::{EXIT_ERROR, Failure, log};
 
 pub(super) const RESTORE: Command = Command {
     path: &["snapshot", "restore"],
@@ -100,8 +102,9 @@ pub(super) fn restore(parsed: &Parsed) -> Result<(), Failure> {
         ));
     }
     let plan = Plan::new(parsed)?;
-    eprintln!("restoring {source} to {} ...", plan.data_dir.display());
     let snap_dir = plan.data_dir.join("member").join("snap");
+    let fields = fields(source, &plan, &snap_dir, parsed.int("initial-memory-map-size"));
+    log::info("restoring snapshot", &fields);
     let had_dir = plan.data_dir.exists();
     fs::DirBuilder::new()
         .recursive(true)
@@ -115,6 +118,7 @@ pub(super) fn restore(parsed: &Parsed) -> Result<(), Failure> {
 
     let disk: Arc<dyn Disk> = RealDisk::shared();
     let db = Db::open(&disk, &db_path, Options::default()).map_err(failed)?;
+    log::info("Trimming membership information from the backend...", &[]);
     forget_members(&db)?;
     let commit = plan.member_ids().len() as u64;
     let mut batch = Batch::new();
@@ -122,6 +126,16 @@ pub(super) fn restore(parsed: &Parsed) -> Result<(), Failure> {
         bump_revision(&db, &mut batch, bump)?;
     }
     for member in plan.membership.members.values() {
+        log::info(
+            "added member",
+            &[
+                ("cluster-id", json!(format!("{:x}", plan.cluster_id))),
+                ("local-member-id", json!("0")),
+                ("added-peer-id", json!(format!("{:x}", member.id))),
+                ("added-peer-peer-urls", json!(member.peer_urls)),
+                ("added-peer-is-learner", json!(false)),
+            ],
+        );
         let key = Bytes::from(schema::member_id_text(member.id));
         batch.put(schema::MEMBERS.as_bytes(), key, Bytes::from(member.to_json()));
     }
@@ -135,11 +149,30 @@ pub(super) fn restore(parsed: &Parsed) -> Result<(), Failure> {
         );
     }
     db.commit(&batch).map_err(failed)?;
-    eprintln!(
-        "restored {source} to {}: {commit} member(s)",
-        plan.data_dir.display()
-    );
+    log::info("restored snapshot", &fields);
     Ok(())
+}
+
+/// What the first and the last line say: snapshot/v3_snapshot.go.
+fn fields(
+    source: &str,
+    plan: &Plan,
+    snap_dir: &Path,
+    map_bytes: i64,
+) -> [(&'static str, serde_json::Value); 5] {
+    /// What etcd takes for 0; here nothing is mapped.
+    const MAP_BYTES: i64 = 10 << 30;
+    let path = |path: &Path| json!(path.display().to_string());
+    [
+        ("path", json!(source)),
+        ("wal-dir", path(&plan.wal_dir)),
+        ("data-dir", path(&plan.data_dir)),
+        ("snap-dir", path(snap_dir)),
+        (
+            "initial-memory-map-size",
+            json!(if map_bytes == 0 { MAP_BYTES } else { map_bytes }),
+        ),
+    ]
 }
 
 /// Takes away what was made for a file that is no snapshot, so that the next try finds no directory
@@ -266,8 +299,8 @@ fn check_url(url: &str) -> Result<(), Failure> {
 
 /// Copies the file and checks the digest at its end, which the copy does not get.
 fn copy_verified(source: &Path, target: &Path, skip_check: bool) -> Result<(), Failure> {
-    let mut from =
-        File::open(source).map_err(|error| failed(format!("open {}: {error}", source.display())))?;
+    let mut from = File::open(source)
+        .map_err(|error| failed(format!("open {}: {}", source.display(), of_system(&error))))?;
     let size = from.metadata()?.len();
     let has_digest = size % SECTOR_BYTES == DIGEST_BYTES;
     if !has_digest && !skip_check {
@@ -364,7 +397,15 @@ fn bump_revision(db: &Db, batch: &mut Batch, bump: i64) -> Result<(), Failure> {
         Bytes::from("scheduledCompactRev"),
         Bytes::from(row),
     );
-    eprintln!("revision {latest} bumped to {main}; everything up to it counts as compacted");
+    log::info(
+        "bumping latest revision",
+        &[
+            ("latest-revision", json!(latest)),
+            ("bump-amount", json!(bump)),
+            ("new-latest-revision", json!(main)),
+        ],
+    );
+    log::info("marking revision compacted", &[("revision", json!(main))]);
     Ok(())
 }
 

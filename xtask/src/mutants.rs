@@ -34,9 +34,8 @@ struct Package {
 enum Finder {
     /// Tests of the package: arguments of `cargo test`.
     Tests(&'static [&'static str]),
-    /// Seeds of the package's program, within so many minutes. It has one thread, so that is the most of a processor's time
-    /// that it can take.
-    Seeds { minutes: u32 },
+    /// Seeds of the package's program, so many: less than half a second of a processor each.
+    Seeds { count: u32 },
 }
 
 const PACKAGES: [Package; 2] = [
@@ -47,13 +46,13 @@ const PACKAGES: [Package; 2] = [
     },
     Package {
         name: "sim",
-        finder: Finder::Seeds { minutes: 5 },
+        finder: Finder::Seeds { count: 600 },
         mutants: sim::MUTANTS,
     },
 ];
 
 /// Seeds that must show nothing where there is no fault.
-const SOUND_SEEDS: &str = "20";
+const SOUND_SEEDS: u32 = 20;
 
 /// Runs the mutants of a package, or those of them whose name has all the words given after it.
 pub fn run_all(args: &[String]) -> Result<(), String> {
@@ -114,7 +113,7 @@ fn with_mutant<T>(
 fn look(tree: &Path, package: &Package, sound: bool) -> Result<Option<String>, String> {
     match package.finder {
         Finder::Tests(tests) => test(tree, package.name, tests),
-        Finder::Seeds { minutes } => simulate(tree, package.name, if sound { 0 } else { minutes }),
+        Finder::Seeds { count } => simulate(tree, package.name, if sound { SOUND_SEEDS } else { count }),
     }
 }
 
@@ -156,16 +155,12 @@ fn test(tree: &Path, package: &str, tests: &[&str]) -> Result<Option<String>, St
     Ok(Some(failed.join(", ")))
 }
 
-/// Builds the program and runs seeds until one shows a violation; with no minutes, a few.
-fn simulate(tree: &Path, package: &str, minutes: u32) -> Result<Option<String>, String> {
+/// Builds the program and runs so many seeds, or until one shows a violation.
+fn simulate(tree: &Path, package: &str, count: u32) -> Result<Option<String>, String> {
     built(&cargo(tree, &["build", "--package", package])?)?;
     let begin = Instant::now();
     let mut run = Command::new(target().join("mutants/build/debug").join(package));
-    run.arg("--until-violation");
-    match minutes {
-        0 => run.args(["--count", SOUND_SEEDS]),
-        minutes => run.args(["--minutes", &minutes.to_string()]),
-    };
+    run.args(["--until-violation", "--count", &count.to_string()]);
     let output = run.output().map_err(|error| error.to_string())?;
     if output.status.success() {
         return Ok(None);

@@ -1,5 +1,5 @@
-//! Clients that copy the whole state: the stream of a snapshot, read slowly, is a data file that holds what the log
-//! says of some entry that the member had applied.
+//! Clients that read streams slowly. That of a snapshot is a data file that holds what the log says of some entry that
+//! the member had applied; that of a range is the answer at one revision, however many were made meanwhile.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use api::etcdserverpb as pb;
 
 use crate::node::FRONTS;
 use crate::plan::Plan;
+use crate::reading;
+use crate::truth::Truth;
 use crate::world::{COPIERS, Event, World};
 
 /// Bytes of the checksum at the end of a copy.
@@ -29,9 +31,48 @@ pub struct Copier {
 /// A copy that is being made.
 struct Copying {
     at: (usize, usize, u64, Token),
-    /// What the member had applied when it was asked.
-    applied: u64,
-    bytes: Vec<u8>,
+    what: What,
+}
+
+/// What is read.
+enum What {
+    /// A snapshot: what the member had applied when it was asked, and what has come.
+    Snapshot(u64, Vec<u8>),
+    /// A range: what was asked, the newest revision that anybody had seen then, and what has come.
+    Range(Box<pb::RangeRequest>, i64, pb::RangeResponse),
+}
+
+impl What {
+    /// The call, and what it is asked.
+    fn call(&self) -> (Method, Vec<u8>) {
+        match self {
+            What::Snapshot(..) => (Method::Snapshot, pb::SnapshotRequest::default().encode_to_vec()),
+            What::Range(request, ..) => (Method::RangeStream, request.encode_to_vec()),
+        }
+    }
+
+    /// A message has come.
+    fn take(&mut self, message: &[u8]) {
+        match self {
+            What::Snapshot(_, bytes) => {
+                if let Ok(piece) = pb::SnapshotResponse::decode(message) {
+                    bytes.extend_from_slice(&piece.blob);
+                }
+            }
+            What::Range(_, _, whole) => {
+                // Clients join the messages as protobuf does: header, count and more come with the last.
+                if let Ok(pb::RangeStreamResponse {
+                    range_response: Some(mut part),
+                }) = pb::RangeStreamResponse::decode(message)
+                {
+                    whole.kvs.append(&mut part.kvs);
+                    whole.header = part.header.or(whole.header.take());
+                    whole.count += part.count;
+                    whole.more |= part.more;
+                }
+            }
+        }
+    }
 }
 
 impl Copier {
@@ -71,20 +112,23 @@ impl World {
         let Some(running) = &mut self.nodes[place].running else {
             return;
         };
-        let applied = running.member.views.peek().applied_index;
-        let asked = running.fronts[front].stream_open(at.3, Method::Snapshot, Context::default(), local);
+        let what = match self.copiers[copier].rng.bool() {
+            true => What::Snapshot(running.member.views.peek().applied_index, Vec::new()),
+            false => {
+                let request = range(&self.truth, &mut self.copiers[copier].rng);
+                let floor = if request.serializable { 0 } else { self.truth.floor };
+                What::Range(Box::new(request), floor, pb::RangeResponse::default())
+            }
+        };
+        let (method, request) = what.call();
+        let asked = running.fronts[front].stream_open(at.3, method, Context::default(), local);
         if asked.is_err() {
             running.owners[front].remove(&at.3);
             return;
         }
-        let request = pb::SnapshotRequest::default().encode_to_vec();
         running.fronts[front].stream_message(at.3, request.into(), local);
         running.drain_front(front);
-        self.copiers[copier].copying = Some(Copying {
-            at,
-            applied,
-            bytes: Vec::new(),
-        });
+        self.copiers[copier].copying = Some(Copying { at, what });
         self.settle(place);
     }
 
@@ -98,27 +142,45 @@ impl World {
         let Some(running) = node.running.as_mut().filter(|_| node.life == life) else {
             return self.copiers[copier].forget(place);
         };
-        let poll = running.fronts[front].stream_poll(token, 32 << 10, local);
+        let bytes_max = match copying.what {
+            What::Snapshot(..) => 32 << 10,
+            What::Range(..) => 1,
+        };
+        let poll = running.fronts[front].stream_poll(token, bytes_max, local);
         running.drain_front(front);
         for frame in &poll.frames {
             let message: Vec<u8> = frame.parts.iter().flat_map(|part| part.iter().copied()).collect();
-            if let Ok(piece) = pb::SnapshotResponse::decode(message.as_slice()) {
-                copying.bytes.extend_from_slice(&piece.blob);
-            }
+            copying.what.take(&message);
         }
         if let Some(end) = poll.end {
             running.owners[front].remove(&token);
-            let applied = copying.applied;
-            let bytes = std::mem::take(&mut copying.bytes);
-            self.copiers[copier].copying = None;
-            if end.is_ok() {
-                self.trace.count("snapshots copied by clients");
-                if let Err(what) = self.judge_copy(place, applied, bytes) {
-                    return self.wrong(format!("m{place}: a snapshot for a client: {what}"));
-                }
+            let done = self.copiers[copier].copying.take();
+            if let Some(done) = done.filter(|_| end.is_ok())
+                && let Err(what) = self.judge_stream(place, done.what)
+            {
+                return self.wrong(format!("m{place}: {what}"));
             }
         }
         self.settle(place);
+    }
+
+    fn judge_stream(&mut self, place: usize, what: What) -> Result<(), String> {
+        match what {
+            What::Snapshot(applied, bytes) => {
+                self.trace.count("snapshots copied by clients");
+                let judged = self.judge_copy(place, applied, bytes);
+                judged.map_err(|what| format!("a snapshot for a client: {what}"))
+            }
+            What::Range(request, floor, answer) => {
+                self.trace.count("ranges streamed");
+                let revision = answer.header.as_ref().map_or(0, |header| header.revision);
+                let judged = match revision < floor {
+                    true => Err(format!("revision {revision} where {floor} had been seen")),
+                    false => reading::judge(&self.truth, &request, &answer, revision),
+                };
+                judged.map_err(|what| format!("a streamed range {request:?}: {what}"))
+            }
+        }
     }
 
     fn judge_copy(&self, place: usize, applied: u64, mut bytes: Vec<u8>) -> Result<(), String> {
@@ -154,6 +216,23 @@ impl World {
         let id = member.map_or(0, |member| member.shared.member_id);
         self.truth.check_revision(id, &view)?;
         self.truth.check_content(id, &view)
+    }
+}
+
+/// What a stream can be asked for: no other order than that of the keys, no filters.
+fn range(truth: &Truth, rng: &mut fastrand::Rng) -> pb::RangeRequest {
+    pb::RangeRequest {
+        key: "k".into(),
+        range_end: if rng.bool() { "l".into() } else { "s".into() },
+        limit: if rng.u8(0..3) == 0 { rng.i64(1..30) } else { 0 },
+        revision: match rng.u8(0..4) {
+            0 => (truth.model.revision - rng.i64(0..80)).max(1),
+            _ => 0,
+        },
+        keys_only: rng.u8(0..4) == 0,
+        count_only: rng.u8(0..8) == 0,
+        serializable: rng.bool(),
+        ..pb::RangeRequest::default()
     }
 }
 

@@ -11,6 +11,7 @@ mod faults;
 mod hashes;
 mod lessee;
 mod linear;
+mod looks;
 mod model;
 mod net;
 mod node;

@@ -36,6 +36,7 @@ pub const STATES: &[&str] = &[
     "defragmentations",
     "voters killed after their vote",
     "snapshots copied by clients",
+    "ranges streamed",
     "histories of a key searched",
     "NOSPACE raised",
     "NOSPACE disarmed",

@@ -16,12 +16,11 @@ use crate::faults::{Fault, Faults};
 use crate::hashes::HashMail;
 use crate::lessee::Lessee;
 use crate::linear::Histories;
-use crate::model::Effect;
+use crate::looks::is_vote;
 use crate::net::Net;
 use crate::node::{FRONTS, Node, Running, Stage};
 use crate::plan::Plan;
 use crate::questions::QuestionMail;
-use crate::roster::Moved;
 use crate::trace::Trace;
 use crate::truth::Truth;
 use crate::watcher::Watcher;
@@ -43,7 +42,7 @@ const TURN_MIN: Duration = Duration::from_micros(5);
 const TURNS_MAX: u32 = 60_000;
 
 /// One of so many turns of the log ends between write and sync, where such things are drawn.
-const KILLS_WRITERS: u16 = 100;
+const KILLS_WRITERS: u16 = 60;
 
 /// Unix milliseconds at the world's beginning.
 const EPOCH_MS: u64 = 1_700_000_000_000;
@@ -100,13 +99,13 @@ pub struct World {
     pub(crate) truth: Truth,
     pub(crate) consensus: Consensus,
     /// What each place's process had shown when it was looked at last: process, index and revision.
-    shown: BTreeMap<usize, (u64, u64, i64)>,
+    pub(crate) shown: BTreeMap<usize, (u64, u64, i64)>,
     /// Leases that clients asked to be revoked.
     pub(crate) asked_revocations: BTreeSet<i64>,
     /// In which term each lease was granted.
-    granted_in: BTreeMap<i64, u64>,
+    pub(crate) granted_in: BTreeMap<i64, u64>,
     /// Who led last.
-    last_leader: u64,
+    pub(crate) last_leader: u64,
     pub(crate) clients: Vec<Client>,
     pub(crate) watchers: Vec<Watcher>,
     /// Calls of other members that fronts have not answered, by place, process and token.
@@ -219,7 +218,7 @@ fn set_up(nodes: &mut [Node], rng: &mut fastrand::Rng) -> Killer {
     }
     Killer {
         voters: rng.u8(0..5) == 0,
-        writers: rng.u8(0..5) == 0,
+        writers: rng.u8(0..4) == 0,
         installers: rng.bool(),
         shipments: rng.u8(0..3) == 0,
     }
@@ -510,7 +509,10 @@ impl World {
 
     /// A machine died in the midst of an I/O step.
     pub(crate) fn die(&mut self, place: usize) {
-        let mode = self.faults.crash_mode(&mut self.rng);
+        let mode = match self.killer.writers && self.rng.bool() {
+            true => Some(CrashMode::Torn),
+            false => self.faults.crash_mode(&mut self.rng),
+        };
         self.trace.count("machines that died within a write");
         self.trace
             .tell(self.now, format!("m{place} dies within an I/O step: {mode:?}"));
@@ -730,90 +732,6 @@ impl World {
         self.plan(place);
     }
 
-    /// The process ends right after its vote has left, and is soon there again: it must know whom it voted for.
-    fn kill_voter(&mut self, place: usize) {
-        self.trace.count("voters killed after their vote");
-        self.trace
-            .tell(self.now, format!("m{place} is killed right after its vote"));
-        let mode = self.faults.crash_mode(&mut self.rng);
-        self.crash(place, mode);
-        let delay = Duration::from_millis(self.rng.u64(1..40));
-        self.after(delay, Event::Start(place));
-    }
-
-    /// Holds what a member shows against the log, as far as it is new.
-    fn check_state(&mut self, place: usize, view: &mvcc::View) -> Result<(), String> {
-        let node = &self.nodes[place];
-        let Some(running) = &node.running else {
-            return Ok(());
-        };
-        let id = running.member.shared.member_id;
-        self.truth.check_revision(id, view)?;
-        let before = self.shown.get(&place).filter(|shown| shown.0 == node.life);
-        let (index, revision) = before.map_or((u64::MAX, view.revision), |shown| (shown.1, shown.2));
-        if index == view.applied_index {
-            return Ok(());
-        }
-        let (facts, leases) = (running.member.shared.facts(), running.member.leases());
-        self.truth.check_aside(id, view.applied_index, &facts, leases)?;
-        if node.disk.stopped() {
-            return Ok(());
-        }
-        match before {
-            Some(_) => self.truth.check_changes(id, revision, view)?,
-            None => self.truth.check_content(id, view)?,
-        }
-        let shown = (node.life, view.applied_index, view.revision);
-        self.shown.insert(place, shown);
-        Ok(())
-    }
-
-    fn takes_over(&mut self, place: usize, id: u64, term: u64) {
-        self.trace
-            .tell(self.now, format!("m{place} leads in term {term}"));
-        let before = std::mem::replace(&mut self.last_leader, id);
-        if before != 0 && before != id {
-            self.trace.count("leaders that took over from another");
-        }
-    }
-
-    /// What a newly committed entry did.
-    fn note(&mut self, term: u64, effect: &Effect) {
-        match effect.moved {
-            Some(Moved::Learner) => self.trace.count("learners added"),
-            Some(Moved::Voter) => self.trace.count("voters added"),
-            Some(Moved::Promoted) => self.trace.count("learners promoted"),
-            Some(Moved::Updated) => self.trace.count("members updated"),
-            Some(Moved::Refused) => self.trace.count("changes of members refused by the log"),
-            Some(Moved::Removed(id)) => {
-                self.trace.count("members removed");
-                if id == self.last_leader {
-                    self.trace.count("leaders removed");
-                }
-            }
-            None => {}
-        }
-        if let Some((id, _)) = effect.granted {
-            self.granted_in.insert(id, term);
-        }
-        if let Some(id) = effect.revoked
-            && !self.asked_revocations.contains(&id)
-        {
-            self.trace.count("leases expired");
-            if self.granted_in.get(&id).is_some_and(|granted| *granted != term) {
-                self.trace.count("leases expired under another leader");
-            }
-        }
-        if let Some(id) = effect.revoked {
-            self.lease_ended(id);
-        }
-        match effect.alarm {
-            Some(true) => self.trace.count("NOSPACE raised"),
-            Some(false) => self.trace.count("NOSPACE disarmed"),
-            None => {}
-        }
-    }
-
     /// Whether the cluster has removed the member, as any process knows.
     pub(crate) fn is_removed(&self, id: u64) -> bool {
         let mut running = self.nodes.iter().filter_map(|node| node.running.as_ref());
@@ -832,12 +750,5 @@ impl World {
         self.crash(place, None);
         let delay = Duration::from_millis(self.rng.u64(100..3000));
         self.after(delay, Event::Start(place));
-    }
-}
-
-fn is_vote(message: &ToPeer) -> bool {
-    match message {
-        ToPeer::Message(message) => message.kind == raft::MessageKind::VoteResponse && !message.reject,
-        _ => false,
     }
 }

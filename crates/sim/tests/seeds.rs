@@ -50,6 +50,8 @@ fn what_was_found_once_stays_mended() {
         (2, "a log with a hole after a failed sync, a restart and a crash"),
         // What a leader had decided before it stood still was proposed through the leader after it (etcd issue 15247).
         (84, "a lease revoked that the next leader had renewed"),
+        // A range stream that was looked at before its read index was known read what was there.
+        (3, "a linearizable range stream older than what had been seen"),
     ] {
         let report = sim::run(seed, Duration::from_secs(30));
         assert_eq!(

@@ -438,6 +438,9 @@ impl Frontend {
 
     /// The member has what the stream has to see.
     pub(super) fn range_stream_may_read(&mut self, token: Token) {
+        if let Some(stream) = self.streams.get_mut(&token) {
+            stream.wait = None;
+        }
         self.read_ahead(token);
     }
 
@@ -451,6 +454,8 @@ impl Frontend {
         }
         let serial = stream.serial;
         match &mut stream.kind {
+            // Whoever carries the stream may look at any time, also before its index is known.
+            Kind::RangeStream(_) if stream.wait.is_some() => {}
             Kind::RangeStream(source) => {
                 let Some(mut chunk) = source.take_to_read() else {
                     return;

@@ -93,6 +93,33 @@ fn a_slow_range_stream_finds_its_revision_compacted() {
     assert_eq!(end, Some(Err(error::COMPACTED)));
 }
 
+/// Whoever carries a stream looks at it when it likes: the client has half-closed, there is room again.
+#[test]
+fn a_range_stream_that_is_looked_at_early_waits_for_its_index() {
+    let mut rig = Rig::new();
+    rig.put("k", "1");
+    rig.shared.pulse.set_read_gate(false);
+    rig.open(1, Method::RangeStream);
+    let range = pb::RangeRequest {
+        key: "k".into(),
+        ..Default::default()
+    };
+    rig.send(1, &range);
+    let asked = rig.decided();
+    let [AskDecide::ReadIndex { id }] = asked[..] else {
+        panic!("{asked:?}");
+    };
+    assert_eq!(rig.receive::<pb::RangeStreamResponse>(1), (Vec::new(), None));
+    rig.put("k", "2");
+    let index = rig.index;
+    rig.front.handle(Tell::ReadIndex { id, index }, rig.now);
+    rig.drain();
+    let (messages, end) = rig.receive::<pb::RangeStreamResponse>(1);
+    assert_eq!(end, Some(Ok(())));
+    let answer = messages[0].range_response.as_ref().unwrap();
+    assert_eq!(answer.kvs[0].value, "2");
+}
+
 /// Tokens are used again: nothing that an earlier stream waited for may reach a later call.
 #[test]
 fn a_closed_stream_leaves_its_token_to_others() {

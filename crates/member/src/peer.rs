@@ -113,6 +113,16 @@ pub fn accept_snapshot(
     let index = message.snapshot.as_ref().map_or(0, |snapshot| snapshot.index);
     let result = look_at(disk, received, index).and_then(|()| {
         let path = snapfile::db_path(&config.snap_dir(), index);
+        // The same state came before and may be on its way into place already: under its name nothing
+        // may be exchanged then (etcd: snap/db.go, SaveDBFrom).
+        if disk
+            .metadata(&path)
+            .map_err(|error| Error::io(&path, error))?
+            .is_some()
+        {
+            drop(disk.remove_file(received));
+            return Ok(path);
+        }
         disk.rename(received, &path)
             .and_then(|()| disk::sync_parent(&**disk, &path))
             .map_err(|error| Error::io(&path, error))?;

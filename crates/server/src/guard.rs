@@ -31,6 +31,8 @@ pub struct Guard {
 pub struct Guards {
     client: Option<Arc<ServerSide>>,
     peer: Option<Arc<ServerSide>>,
+    /// How this member dials others.
+    dialing: Option<Arc<ClientSide>>,
     /// The client's settings, for the log.
     client_info: Info,
     skip_peer_san: bool,
@@ -92,11 +94,19 @@ impl Guards {
                 ));
             }
             self.peer = Some(side(&info, log)?);
-        } else if !info.is_empty() || !info.trusted_ca_file.is_empty() {
-            // The side that dials the others needs the files, whatever listens here.
-            ClientSide::new(&info, &ALPN).map_err(|error| error.to_string())?;
+        }
+        if !info.is_empty() || !info.trusted_ca_file.is_empty() || !info.server_name.is_empty() {
+            // The side that dials the others needs the files, whatever listens here. Members speak HTTP/1.1,
+            // which goes without saying: what they offer beyond it they cannot serve.
+            let side = ClientSide::new(&info, &[]).map_err(|error| error.to_string())?;
+            self.dialing = Some(Arc::new(side));
         }
         Ok(())
+    }
+
+    /// How this member dials others, where there are settings for that.
+    pub fn dialing(&self) -> Option<Arc<ClientSide>> {
+        self.dialing.clone()
     }
 
     /// Makes the clients' side.

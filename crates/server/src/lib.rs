@@ -12,6 +12,7 @@ mod http;
 mod listen;
 pub mod log;
 mod metrics;
+mod peers;
 mod run;
 mod server;
 mod services;

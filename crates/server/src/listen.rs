@@ -15,9 +15,14 @@ use crate::config::{Config, Scheme, Url};
 use crate::descriptors::{Place, Room};
 use crate::front::Plain;
 use crate::guard::{Guard, Guards};
+use crate::log::Log;
 
 /// Connections that may wait to be accepted; the system may allow fewer.
 const BACKLOG: i32 = 4096;
+/// Pause after the first failure to accept, for example for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Each further failure doubles it, up to this.
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Idle time after which the system looks whether a client's machine is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -232,6 +237,38 @@ impl Acceptor {
             None => None,
         };
         Ok(Incoming { stream, place })
+    }
+}
+
+/// Accepts connections for as long as the runtime runs, and gives each to `take`.
+pub async fn accept_all(log: &Log, listener: Listener, mut take: impl FnMut(Incoming, &Acceptor)) {
+    let acceptor = match Acceptor::new(listener) {
+        Ok(acceptor) => acceptor,
+        Err(error) => {
+            log.error("listener failed").error(error).emit();
+            return;
+        }
+    };
+    // In a row.
+    let mut failures: u64 = 0;
+    let mut pause = ACCEPT_PAUSE;
+    loop {
+        match acceptor.accept().await {
+            Ok(incoming) => {
+                take(incoming, &acceptor);
+                (failures, pause) = (0, ACCEPT_PAUSE);
+            }
+            Err(error) => {
+                failures += 1;
+                // What goes on is said ever more rarely.
+                if failures.is_power_of_two() {
+                    let line = log.warn("failed to accept a connection");
+                    line.num("failures", failures).error(error).emit();
+                }
+                tokio::time::sleep(pause).await;
+                pause = (2 * pause).min(ACCEPT_PAUSE_MAX);
+            }
+        }
     }
 }
 

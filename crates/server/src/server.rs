@@ -20,6 +20,7 @@ use crate::guard::Guards;
 use crate::listen::{self, Door, ListenError, Listener};
 use crate::log::Log;
 use crate::metrics::{MeasuredDisk, Metrics, span};
+use crate::peers;
 
 /// Pause between attempts on a directory that another process holds.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
@@ -92,7 +93,8 @@ impl Server {
         let disk: Arc<dyn Disk> = Arc::new(MeasuredDisk::new(disk, metrics.clone(), log.clone()));
         announce_start(&config, &log, fronts, is_initialized);
         let clock = Clock::start();
-        let mut opened = open_patiently(&disk, &member_config(&config, fronts)?, clock, &log)?;
+        let member_config = member_config(&config, fronts)?;
+        let mut opened = open_patiently(&disk, &member_config, clock, &log)?;
         let seats = std::mem::take(&mut opened.fronts);
         let shared = opened.shared.clone();
         let views = seats.first().map(|seat| seat.views.clone());
@@ -116,6 +118,15 @@ impl Server {
         announce_serving(&config, &log, &shared);
         let calls_max = usize::try_from(config.max_concurrent_streams).unwrap_or(usize::MAX);
         guards.announce_clients(&config, &log);
+        let around = peers::Around {
+            config: member_config,
+            dialer: peers::dialer(&config, guards.dialing()),
+            disk,
+            log: log.clone(),
+            metrics: metrics.clone(),
+            shared: shared.clone(),
+            clock,
+        };
         let common = Arc::new(Common {
             gateway_calls: Semaphore::new(calls_max.min(Semaphore::MAX_PERMITS)),
             config,
@@ -150,7 +161,7 @@ impl Server {
                 .text("address", &listener.address)
                 .emit();
         }
-        server.accept(peer_doors);
+        peers::start(&server.driver, around, peer_doors)?;
         Ok(server)
     }
 
@@ -322,6 +333,7 @@ fn member_config(config: &Config, fronts: usize) -> Result<member::Config, Start
         watch_progress_interval: config.watch_progress_notify_interval,
         bootstrap_defrag_threshold_megabytes: config.bootstrap_defrag_threshold_megabytes,
         unsafe_no_fsync: config.unsafe_no_fsync,
+        has_peers: true,
         fronts,
         ..member::Config::default()
     })

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use api::url::{Scheme, Url};
@@ -22,8 +22,8 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How other members are reached.
 #[derive(Clone, Debug)]
 pub struct Dialer {
-    /// Certificates, and whom to trust.
-    pub tls: Arc<ClientSide>,
+    /// Certificates, and whom to trust. Without settings this machine's authorities are trusted.
+    pub tls: Option<Arc<ClientSide>>,
     /// How long a connection may take to come about: one second more than the election timeout.
     pub patience: Duration,
     /// The address of this member that connections go out from, if it matters.
@@ -106,7 +106,11 @@ impl Dialer {
         host: &str,
         stream: S,
     ) -> Result<Box<dyn Connection>, String> {
-        let config = self.tls.config().map_err(|error| error.to_string())?;
+        let side = match &self.tls {
+            Some(side) => side.clone(),
+            None => by_default()?,
+        };
+        let config = side.config().map_err(|error| error.to_string())?;
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| format!("tls: {host:?} is no name that a certificate could have"))?;
         let shaken = TlsConnector::from(config).connect(name, stream);
@@ -116,6 +120,13 @@ impl Dialer {
             Err(_) => Err("net/http: TLS handshake timeout".to_owned()),
         }
     }
+}
+
+/// The authorities of the machine are read once, and only if they are needed.
+fn by_default() -> Result<Arc<ClientSide>, String> {
+    static SIDE: OnceLock<Result<Arc<ClientSide>, String>> = OnceLock::new();
+    let make = || ClientSide::new(&tls::Info::default(), &[]).map_err(|error| error.to_string());
+    SIDE.get_or_init(|| make().map(Arc::new)).clone()
 }
 
 fn tls_words(error: &io::Error) -> String {

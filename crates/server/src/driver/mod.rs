@@ -21,12 +21,13 @@ mod timer;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread;
 
 use member::frontend::{AskApply, AskDecide};
 use member::{
-    Apply, Committer, Decide, Fatal, Opened, Persist, Shared, ToApply, ToCommitter, ToDecide, ToPersist,
+    Apply, Committer, Decide, Facts, Fatal, Opened, Persist, Shared, ToApply, ToCommitter, ToDecide,
+    ToPersist,
 };
 
 pub use clock::{Clock, unix_ms};
@@ -38,6 +39,7 @@ pub use stage::lock;
 
 use crate::log::Log;
 use crate::metrics::Metrics;
+use transport::Transport;
 
 /// One worker for each stage that may wait: persist, apply, committer.
 const WORKERS: usize = 3;
@@ -88,6 +90,10 @@ pub struct Driver {
     /// All threads end.
     closed: AtomicBool,
     shared: Arc<Shared>,
+    /// The connections to other members, once there are any.
+    transport: OnceLock<Transport>,
+    /// The facts by which the transport knows the members.
+    told: Mutex<Option<Arc<Facts>>>,
     /// For work that outlives a call.
     myself: Weak<Driver>,
 }
@@ -141,6 +147,8 @@ impl Driver {
             announced: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             shared: opened.shared.clone(),
+            transport: OnceLock::new(),
+            told: Mutex::default(),
             myself: myself.clone(),
         });
         opened.start(driver.clock.now(), &*driver);
@@ -159,6 +167,34 @@ impl Driver {
         Ok(driver)
     }
 
+    /// From now on other members are reached.
+    pub fn connect(&self, transport: Transport) {
+        // There is one transport a member.
+        let _ = self.transport.set(transport);
+        self.tell_members();
+    }
+
+    /// The connections to other members, if there are any yet.
+    pub fn transport(&self) -> Option<&Transport> {
+        self.transport.get()
+    }
+
+    /// Tells the transport who is a member, if that is not as it was.
+    fn tell_members(&self) {
+        let Some(transport) = self.transport.get() else {
+            return;
+        };
+        let mut told = lock(&self.told);
+        let facts = self.shared.facts();
+        let is_known = |told: &Arc<Facts>| Arc::ptr_eq(told, &facts) || told.members == facts.members;
+        if told.as_ref().is_some_and(is_known) {
+            return;
+        }
+        let members = facts.members.iter();
+        transport.set_members(members.map(|member| (member.id, &member.peer_urls[..])));
+        *told = Some(facts);
+    }
+
     /// Begins the orderly stop; its end is `Event::Stopped`.
     pub fn stop(&self) {
         self.decide.push(ToDecide::Stop, true);
@@ -168,6 +204,9 @@ impl Driver {
     /// Ends the threads and lets go of the member's files. After `Event::Stopped`.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
+        if let Some(transport) = self.transport.get() {
+            transport.stop();
+        }
         self.workers.close();
         self.reads.close();
         self.long.close();
@@ -258,6 +297,7 @@ impl Driver {
         self.apply.run_ready(|apply, batch| {
             apply.handle(batch, self.clock.now(), self);
             self.hurry_timer(self.apply_wake.set(apply.next_wake()));
+            self.tell_members();
             if self.shared.is_ready() && !self.announced.swap(true, Ordering::SeqCst) {
                 let _ = self.events.send(Event::Ready);
             }

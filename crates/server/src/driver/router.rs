@@ -70,19 +70,21 @@ impl Router for Driver {
         }
     }
 
-    /// This release has no connections to other members: all that is sent is lost, and said to be.
     fn to_peer(&self, message: ToPeer) {
-        match message {
-            ToPeer::Message(message) => self.to_decide(ToDecide::Unreachable { id: message.to }),
-            ToPeer::Snapshot(parcel) => self.to_decide(ToDecide::SnapshotSent {
+        match (message, self.transport.get()) {
+            (ToPeer::Message(message), Some(transport)) => transport.send(message),
+            (ToPeer::Snapshot(parcel), Some(transport)) => transport.ship(parcel),
+            (ToPeer::Message(message), None) => self.to_decide(ToDecide::Unreachable { id: message.to }),
+            (ToPeer::Snapshot(parcel), None) => self.to_decide(ToDecide::SnapshotSent {
                 id: parcel.message.to,
                 arrived: false,
             }),
-            ToPeer::Ask { id, .. } => self.to_apply(ToApply::PeerAnswered {
+            // This release asks other members nothing.
+            (ToPeer::Ask { id, .. }, _) => self.to_apply(ToApply::PeerAnswered {
                 id,
                 answer: PeerAnswer::Silent,
             }),
-            ToPeer::AskHash { to, revision } => self.to_apply(ToApply::PeerHash(HashAnswer {
+            (ToPeer::AskHash { to, revision }, _) => self.to_apply(ToApply::PeerHash(HashAnswer {
                 from: to,
                 revision,
                 hash: None,

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
 use std::time::Duration;
 
 use tls::rustls::{self, server::Acceptor};
@@ -12,7 +11,6 @@ use tokio::io::AsyncWriteExt;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::Front;
 use super::socket::{Plain, Socket};
 use super::thread::FIRST_WORDS_MAX;
 use crate::config::quote;
@@ -29,7 +27,7 @@ const INTERNAL_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 const PROTOCOL_VERSION: [u8; 7] = [21, 3, 3, 0, 2, 2, 70];
 
 /// Makes a connection ready. `None` if it is over, of which the log has a line.
-pub async fn admit(front: &Rc<Front>, mut plain: Plain, guard: Option<&Guard>) -> Option<Socket> {
+pub async fn admit(log: &Log, mut plain: Plain, guard: Option<&Guard>) -> Option<Socket> {
     let Some(guard) = guard else {
         return Some(Socket::Plain(plain));
     };
@@ -40,7 +38,6 @@ pub async fn admit(front: &Rc<Front>, mut plain: Plain, guard: Option<&Guard>) -
             Err(_) => return None,
         }
     }
-    let log = &front.common.log;
     let ends = plain.ends();
     let shaken = match tokio::time::timeout(HANDSHAKE_MAX, shake(plain, &guard.side, log)).await {
         Ok(shaken) => shaken,

@@ -2,7 +2,7 @@
 //! that is in here belongs to one thread; what others have for it comes through its inbox.
 
 pub mod call;
-mod handshake;
+pub mod handshake;
 mod measure;
 mod pump;
 mod socket;

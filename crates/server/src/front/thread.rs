@@ -21,15 +21,10 @@ use crate::grpc::{self, Terms};
 use crate::guard::Guard;
 use crate::http;
 use crate::http::Offer;
-use crate::listen::{Acceptor, Door, Incoming, Listener};
+use crate::listen::{self, Door, Incoming, Listener};
 
 /// How long a client may take to say what it speaks: grpc-go's connection timeout.
 pub const FIRST_WORDS_MAX: Duration = Duration::from_secs(120);
-/// Pause after the first failure to accept, for example for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Each further failure doubles it, up to this.
-const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
-
 /// Questions to the system's resolver under way at once: a member's certificate may have names.
 const LOOKUPS_MAX: usize = 4;
 
@@ -99,44 +94,20 @@ async fn live(front: Rc<Front>, mut queue: UnboundedReceiver<Order>, events: Sen
 
 /// Spreads connections over the front threads, one after the other.
 async fn accept(front: Rc<Front>, listener: Listener, all: Arc<Vec<Orders>>) {
-    let acceptor = match Acceptor::new(listener) {
-        Ok(acceptor) => acceptor,
-        Err(error) => {
-            front.common.log.error("listener failed").error(error).emit();
-            return;
-        }
-    };
     let mut next = 0;
-    // In a row.
-    let mut failures: u64 = 0;
-    let mut pause = ACCEPT_PAUSE;
-    loop {
-        match acceptor.accept().await {
-            Ok(incoming) => {
-                let order = Order::Serve(incoming, acceptor.door, acceptor.guard.clone());
-                let _ = all[next % all.len()].send(order);
-                next += 1;
-                (failures, pause) = (0, ACCEPT_PAUSE);
-            }
-            Err(error) => {
-                failures += 1;
-                // What goes on is said ever more rarely.
-                if failures.is_power_of_two() {
-                    let line = front.common.log.warn("failed to accept a connection");
-                    line.num("failures", failures).error(error).emit();
-                }
-                tokio::time::sleep(pause).await;
-                pause = (2 * pause).min(ACCEPT_PAUSE_MAX);
-            }
-        }
-    }
+    listen::accept_all(&front.common.log, listener, |incoming, acceptor| {
+        let order = Order::Serve(incoming, acceptor.door, acceptor.guard.clone());
+        let _ = all[next % all.len()].send(order);
+        next += 1;
+    })
+    .await;
 }
 
 async fn serve(front: Rc<Front>, plain: Plain, door: Door, guard: Option<Arc<Guard>>) {
     let _present = front.enter();
     let remote = plain.ends().map(|(_, remote)| remote);
     let admitted = tokio::select! {
-        admitted = handshake::admit(&front, plain, guard.as_deref()) => admitted,
+        admitted = handshake::admit(&front.common.log, plain, guard.as_deref()) => admitted,
         () = front.stopped() => return,
     };
     let Some(mut socket) = admitted else {
@@ -149,7 +120,8 @@ async fn serve(front: Rc<Front>, plain: Plain, door: Door, guard: Option<Arc<Gua
             Door::Client { http } => http.then_some(Offer::Client { tls }),
             Door::ClientHttp => Some(Offer::Client { tls }),
             Door::Metrics => Some(Offer::Metrics),
-            Door::Peer => Some(Offer::Peer),
+            // Served by the transport, on a thread of its own.
+            Door::Peer => None,
         },
         tls,
         remote,

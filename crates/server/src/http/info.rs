@@ -1,24 +1,27 @@
-//! `/version`, `/metrics`, and what a lone member's peer port answers.
+//! `/version` and `/metrics`.
 
 use std::io::Write;
-use std::rc::Rc;
-use std::time::SystemTime;
 
 use api::version::{Line, Version};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response, StatusCode};
-use serde_json::json;
+use member::Shared;
 
 use super::body::{Body, Inbound};
-use super::{json as json_response, only_get, plain};
+use super::json as json_response;
 use crate::front::Front;
 
 /// `/version`.
 pub fn version(front: &Front) -> Response<Body> {
-    let facts = front.common.shared.facts();
-    let line = front.common.config.emulated;
+    json_response(StatusCode::OK, version_text(&front.common.shared))
+}
+
+/// The versions of the member, the cluster and the data file.
+pub fn version_text(shared: &Shared) -> String {
+    let facts = shared.facts();
+    let line = shared.line;
     let text = |version: Option<Version>, none: &str| {
         version.map_or(none.to_string(), |version| version.to_string())
     };
@@ -26,61 +29,12 @@ pub fn version(front: &Front) -> Response<Body> {
     let cluster = text(facts.cluster_version, "not_decided");
     let storage = text(facts.storage_version, "unknown");
     // In this order, as etcd's.
-    let body = match line {
+    match line {
         Line::V3_5 => format!(r#"{{"etcdserver":"{server}","etcdcluster":"{cluster}"}}"#),
         Line::V3_6 | Line::V3_7 => {
             format!(r#"{{"etcdserver":"{server}","etcdcluster":"{cluster}","storage":"{storage}"}}"#)
         }
-    };
-    json_response(StatusCode::OK, body)
-}
-
-/// The peer port of a member that is alone.
-pub fn peer(front: &Rc<Front>, request: &Request<Inbound>) -> Response<Body> {
-    let cluster_id = format!("{:x}", front.common.shared.cluster_id);
-    let mut response = match request.uri().path() {
-        "/version" => only_get(request, || version(front)),
-        "/members" => only_get(request, || members(front)),
-        "/raft/probing" => {
-            let now = crate::log::timestamp(SystemTime::now());
-            let mut response = json_response(StatusCode::OK, json!({ "OK": true, "Now": now }).to_string());
-            // etcd names no type and leaves it to Go to guess: xiang90/probing.
-            let guessed = HeaderValue::from_static("text/plain; charset=utf-8");
-            response.headers_mut().insert(CONTENT_TYPE, guessed);
-            response
-        }
-        path if path.starts_with("/raft") => plain(
-            StatusCode::NOT_IMPLEMENTED,
-            "this member is alone: it does not speak with other members yet",
-        ),
-        _ => plain(StatusCode::NOT_FOUND, "404 page not found"),
-    };
-    if let Ok(value) = HeaderValue::from_str(&cluster_id) {
-        response.headers_mut().insert("x-etcd-cluster-id", value);
     }
-    response
-}
-
-fn members(front: &Front) -> Response<Body> {
-    let facts = front.common.shared.facts();
-    let members: Vec<serde_json::Value> = facts
-        .members
-        .iter()
-        .map(|member| {
-            let mut value = json!({ "id": member.id, "peerURLs": member.peer_urls });
-            if member.is_learner {
-                value["isLearner"] = true.into();
-            }
-            if !member.name.is_empty() {
-                value["name"] = member.name.clone().into();
-            }
-            if !member.client_urls.is_empty() {
-                value["clientURLs"] = member.client_urls.clone().into();
-            }
-            value
-        })
-        .collect();
-    json_response(StatusCode::OK, format!("{}\n", serde_json::Value::from(members)))
 }
 
 /// `/metrics`, whatever the method, as Go's handler for it.

@@ -1,5 +1,4 @@
-//! HTTP that is not gRPC: the gateway, health, version, metrics, and the few things that a lone member's
-//! peer port answers. One task a connection of HTTP/1.1, one a request of HTTP/2.
+//! HTTP that is not gRPC: the gateway, health, version, metrics. One task a connection of HTTP/1.1, one a request of HTTP/2.
 
 mod body;
 mod frames;
@@ -28,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::front::Front;
 use body::{Body, Inbound};
 pub use h2::exchange;
+pub use info::version_text;
 use io::HyperIo;
 
 /// Bytes of the head of a request over HTTP/1.1: net/http/server.go DefaultMaxHeaderBytes, and a little
@@ -46,8 +46,6 @@ pub enum Offer {
     },
     /// Metrics and health alone: `--listen-metrics-urls`.
     Metrics,
-    /// What other members ask.
-    Peer,
 }
 
 /// Serves one connection to its end.
@@ -89,7 +87,6 @@ async fn respond(front: Rc<Front>, request: Request<Inbound>, offer: Offer) -> R
     match offer {
         Offer::Client { tls } => guarded(front, request, tls).await,
         Offer::Metrics => endpoint(&front, &request).await.unwrap_or_else(not_found),
-        Offer::Peer => info::peer(&front, &request),
     }
 }
 

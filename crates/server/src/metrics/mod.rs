@@ -5,6 +5,7 @@
 mod calls;
 mod disk;
 mod histogram;
+mod network;
 mod page;
 mod process;
 mod stages;
@@ -17,6 +18,7 @@ use std::sync::{Mutex, PoisonError};
 use calls::VERSIONS_MAX;
 pub use calls::{FrontMetrics, RequestKind};
 pub use disk::{DiskMetrics, MeasuredDisk};
+pub use network::NetworkMetrics;
 pub use page::page;
 pub use process::Process;
 pub use stages::{StageMetrics, span};
@@ -45,6 +47,8 @@ pub struct Metrics {
     pub disk: DiskMetrics,
     /// What the stages took.
     pub stages: StageMetrics,
+    /// What goes between members.
+    pub network: NetworkMetrics,
     /// `etcd_server_health_success`.
     pub health_success: AtomicU64,
     /// `etcd_server_health_failures`.
@@ -64,6 +68,7 @@ impl Metrics {
             fronts: (0..fronts).map(|_| FrontMetrics::new(extensive)).collect(),
             disk: DiskMetrics::default(),
             stages: StageMetrics::default(),
+            network: NetworkMetrics::default(),
             health_success: AtomicU64::new(0),
             health_failures: AtomicU64::new(0),
             checks: Mutex::new(BTreeMap::new()),

@@ -27,6 +27,7 @@ pub fn page(common: &Common) -> String {
     write_calls(&mut text, metrics);
     write_requests(&mut text, metrics);
     write_stages(&mut text, metrics);
+    metrics.network.write(&mut text, common.shared.member_id);
     write_health(&mut text, metrics);
     write_gates(&mut text, &common.config.gates);
     write_absent(&mut text, common.config.emulated);

@@ -321,6 +321,8 @@ fn ctl(rig: &Rig, which: Program) -> Vec<String> {
 
 const UTL: &[&str] = &[
     "snapshot status saved",
+    "snapshot status saved --timeout=1s",
+    "snapshot status saved --timeout=x",
     "snapshot status saved -w json",
     "snapshot status saved -w fields",
     "snapshot status saved -w protobuf",
@@ -392,6 +394,32 @@ fn etcdutl_does_what_etcds_does() {
         UTL.iter().map(look).collect::<Vec<_>>()
     });
     settle("utl", UTL, &said[0], &said[1]);
+}
+
+/// A file that a member has is waited for, and no longer than is asked for.
+#[test]
+fn a_file_that_a_member_has_is_waited_for() {
+    let Some(rig) = Rig::find("etcdutl waits") else {
+        return;
+    };
+    let home = Home::new("etcdutl-waits");
+    let server = home.start(&rig, OURS, &[]);
+    let data = home.data().display().to_string();
+    let defrag = |timeout: &str| {
+        let line = format!("defrag --data-dir={data} --timeout={timeout}");
+        run(&rig, OURS, "etcdutl", &line, |_| {})
+    };
+    let refused = defrag("200ms");
+    assert!(
+        refused.starts_with("Some(1)") && refused.contains("another process holds the lock"),
+        "{refused}"
+    );
+    let waited = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| defrag("1m"));
+        server.stop(Stop::Term);
+        waiting.join().expect("the tool ends")
+    });
+    assert!(waited.starts_with("Some(0)"), "{waited}");
 }
 
 /// Ends with the test, however that ends.

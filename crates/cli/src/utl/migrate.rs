@@ -61,7 +61,7 @@ pub(super) fn migrate(parsed: &Parsed) -> Result<(), Failure> {
         )));
     }
     let disk: Arc<dyn Disk> = RealDisk::shared();
-    let db = Db::open(&disk, &path, Options::default()).map_err(failed)?;
+    let db = super::open_waiting(parsed, &path, Options::default())?;
     let current = schema::storage_version(&db.snapshot()).map_err(failed)?;
     let Some(current) = current.map(Version::minor_only) else {
         log::error(

@@ -5,6 +5,7 @@ mod restore;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use api::version::Version;
 use bbolt::{Db, Options};
@@ -23,13 +24,21 @@ const TOOL: Tool = Tool {
     name: "etcdutl",
     about: "An administrative command line tool for etcd3.",
     env_prefix: None,
-    globals: &[Flag {
-        name: "write-out",
-        short: Some('w'),
-        kind: Kind::Text,
-        default: "simple",
-        help: "set the output format (fields, json, protobuf, simple, table)",
-    }],
+    globals: &[
+        Flag {
+            name: "write-out",
+            short: Some('w'),
+            kind: Kind::Text,
+            default: "simple",
+            help: "set the output format (fields, json, protobuf, simple, table)",
+        },
+        flag(
+            "timeout",
+            Kind::Duration,
+            "10s",
+            "time to wait to obtain a file lock on db file, 0 to block indefinitely",
+        ),
+    ],
     commands: &[
         DEFRAG,
         STATUS,
@@ -109,23 +118,43 @@ fn failed(error: impl std::fmt::Display) -> Failure {
 }
 
 /// Opens a data file for reading; nothing is made or changed.
-fn open_for_reading(path: &str) -> Result<Db, Failure> {
+fn open_for_reading(parsed: &Parsed, path: &str) -> Result<Db, Failure> {
     if !Path::new(path).exists() {
         return Err(Failure::new(
             EXIT_ERROR,
             format!("stat {path}: no such file or directory"),
         ));
     }
+    let options = Options {
+        read_only: true,
+        ..Options::default()
+    };
+    open_waiting(parsed, Path::new(path), options)
+}
+
+/// How long until it is tried again whether a file is free: bbolt's flockRetryTimeout.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Opens a data file as soon as nobody else has it, at most `--timeout` long; 0 is for ever.
+fn open_waiting(parsed: &Parsed, path: &Path, options: Options) -> Result<Db, Failure> {
+    let (start, patience) = (Instant::now(), parsed.duration("timeout"));
     let disk: Arc<dyn Disk> = RealDisk::shared();
-    Db::open(
-        &disk,
-        Path::new(path),
-        Options {
-            read_only: true,
-            ..Options::default()
-        },
-    )
-    .map_err(failed)
+    loop {
+        match Db::open(&disk, path, options.clone()) {
+            Err(bbolt::Error::Locked { .. })
+                if patience.is_zero() || start.elapsed() + LOCK_PAUSE < patience =>
+            {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(error @ bbolt::Error::Locked { .. }) => {
+                return Err(failed(format!(
+                    "{error}: stop the member that runs on it, or give --timeout more than {}",
+                    duration(patience)
+                )));
+            }
+            opened => return opened.map_err(failed),
+        }
+    }
 }
 
 fn one_file<'a>(parsed: &'a Parsed, command: &str) -> Result<&'a str, Failure> {
@@ -138,7 +167,7 @@ fn one_file<'a>(parsed: &'a Parsed, command: &str) -> Result<&'a str, Failure> {
 }
 
 fn status(parsed: &Parsed) -> Result<(), Failure> {
-    let db = open_for_reading(one_file(parsed, "snapshot status")?)?;
+    let db = open_for_reading(parsed, one_file(parsed, "snapshot status")?)?;
     let violations = db.check();
     if !violations.is_empty() {
         let lines: Vec<String> = violations.iter().map(ToString::to_string).collect();
@@ -189,7 +218,7 @@ fn hashkv(parsed: &Parsed) -> Result<(), Failure> {
         let count = parsed.args.len();
         return Err(failed(format!("accepts 1 arg(s), received {count}")));
     };
-    let db = open_for_reading(path)?;
+    let db = open_for_reading(parsed, path)?;
     let hash = mvcc::hash_kv_of_file(&db.snapshot(), parsed.int("rev"));
     // The prefix is etcd's, of every error of its store.
     let hash = hash.map_err(|error| failed(format!("mvcc: {error}")))?;
@@ -245,10 +274,10 @@ fn defrag(parsed: &Parsed) -> Result<(), Failure> {
         return Err(Failure::new(EXIT_ERROR, "required flag(s) \"data-dir\" not set"));
     }
     let wrap = |failure: Failure| failure.wrapped(&format!("Failed to defragment etcd data[{dir}] ("), ")");
-    defrag_dir(Path::new(dir)).map_err(wrap)
+    defrag_dir(parsed, Path::new(dir)).map_err(wrap)
 }
 
-fn defrag_dir(dir: &Path) -> Result<(), Failure> {
+fn defrag_dir(parsed: &Parsed, dir: &Path) -> Result<(), Failure> {
     let disk: Arc<dyn Disk> = RealDisk::shared();
     let snap_dir = dir.join("member").join("snap");
     let path = snap_dir.join("db");
@@ -258,8 +287,8 @@ fn defrag_dir(dir: &Path) -> Result<(), Failure> {
             format!("stat {}: no such file or directory", path.display()),
         ));
     }
-    let db = Db::open(&disk, &path, Options::default()).map_err(failed)?;
-    let start = std::time::Instant::now();
+    let db = open_waiting(parsed, &path, Options::default())?;
+    let start = Instant::now();
     let before = (db.size(), db.size_in_use());
     log::info(
         "defragmenting",

@@ -83,7 +83,7 @@ impl World {
     }
 
     /// The place of a member that thinks that it leads, of the newest such; else any.
-    fn leading_place(&mut self) -> usize {
+    pub(crate) fn leading_place(&mut self) -> usize {
         let leads = |place: &usize| {
             let running = self.nodes[*place].running.as_ref();
             running.and_then(|running| {

@@ -1,8 +1,10 @@
-//! An operator who changes the members all the time, where a world has one: adds, promotes, removes, the leader too.
+//! Those who make trouble all the time, where a world has them: an operator who adds, promotes and removes members, the
+//! leader too; and a switch that cuts the leader off, alone or with another, so that it does not know for a while that
+//! it leads no more.
 
 use std::time::Duration;
 
-use crate::faults;
+use crate::faults::{self, Fault};
 use crate::world::{Event, World};
 
 impl World {
@@ -21,5 +23,25 @@ impl World {
             (false, true) => faults::add_learner(self),
             _ => faults::remove(self, at),
         }
+    }
+    pub(crate) fn switch_acts(&mut self) {
+        let again = Duration::from_millis(self.rng.u64(2500..8000));
+        self.after(again, Event::Switch);
+        if self.calm {
+            return;
+        }
+        let leader = self.leading_place();
+        let companion = self.rng.usize(0..self.nodes.len() + 1);
+        let is_inside = |place: usize| place == leader || place == companion;
+        for from in 0..self.nodes.len() {
+            for to in (0..self.nodes.len()).filter(|to| is_inside(*to) != is_inside(from)) {
+                self.net.cut.insert((from, to));
+            }
+        }
+        self.trace.count("leaders cut off");
+        self.trace
+            .tell(self.now, format!("m{leader} is cut off, with m{companion}"));
+        let span = Duration::from_millis(self.rng.u64(1200..4000));
+        self.after(span, Event::End(Fault::Partition));
     }
 }

@@ -7,6 +7,7 @@ pub const STATES: &[&str] = &[
     "terms with a leader",
     "leaders that took over from another",
     "leaders that handed over",
+    "leaders cut off",
     "pre-votes refused",
     "votes refused",
     "appends refused",

@@ -73,6 +73,8 @@ pub(crate) enum Event {
     Copier(usize),
     /// The operator changes the members.
     Operator,
+    /// The leader is cut off.
+    Switch,
     /// The next fault.
     Fault,
     /// A process is started.
@@ -301,6 +303,9 @@ impl World {
         if world.rng.u8(0..4) == 0 {
             world.enters("operator".to_owned(), Event::Operator);
         }
+        if world.rng.u8(0..3) == 0 {
+            world.enters("switch".to_owned(), Event::Switch);
+        }
         let first = world.faults.pause(&mut world.rng);
         world.after(Duration::from_secs(2) + first, Event::Fault);
         world
@@ -376,6 +381,7 @@ impl World {
             Event::Lessee(lessee) => self.lessee_acts(lessee),
             Event::Copier(copier) => self.copier_acts(copier),
             Event::Operator => self.operator_acts(),
+            Event::Switch => self.switch_acts(),
             Event::Fault => self.fault(),
             Event::Start(place) => self.start(place),
             Event::End(fault) => crate::faults::end(self, fault),

@@ -45,10 +45,10 @@ pub const MUTANTS: &[Mutant] = &[
         "if pending > self.log.last() {",
     ),
     mutant(
-        "drop one watch event: that for which there was no room",
+        "drop one watch event: the last of a revision",
         "crates/member/src/frontend/watch/mod.rs",
-        "self.watcher_mut(id).next = revision;",
-        "self.watcher_mut(id).next = revision + 1;",
+        "for (at, event) in events.iter().enumerate() {",
+        "for (at, event) in events.iter().enumerate().take(events.len().max(2) - 1) {",
     ),
     mutant(
         "free a page that is still read",

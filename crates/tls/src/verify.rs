@@ -67,7 +67,8 @@ fn named(error: RustlsError) -> RustlsError {
     }
 }
 
-/// The times of a certificate that is out of time: rustls leaves them out where both bounds are.
+/// The times of a certificate that is out of time, where rustls names none: where its end lies before its
+/// beginning.
 fn dated(error: RustlsError, cert: &CertificateDer<'_>, now: UnixTime) -> RustlsError {
     match error {
         RustlsError::InvalidCertificate(CertificateError::Expired | CertificateError::NotValidYet) => {
@@ -227,5 +228,31 @@ impl ServerCertVerifier for Servers {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         provider::algorithms().supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::time::Duration;
+
+    #[test]
+    fn a_certificate_that_ends_before_it_begins_is_out_of_time_with_both_times() {
+        let mut params = rcgen::CertificateParams::default();
+        params.not_before = rcgen::date_time_ymd(2020, 2, 1);
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let cert = params.self_signed(&key).unwrap();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+        let told = |error| dated(RustlsError::InvalidCertificate(error), cert.der(), now);
+        assert_eq!(
+            told(CertificateError::Expired),
+            RustlsError::InvalidCertificate(CertificateError::ExpiredContext {
+                time: now,
+                not_after: UnixTime::since_unix_epoch(Duration::from_secs(1_577_836_800)),
+            })
+        );
+        let other = CertificateError::BadSignature;
+        assert_eq!(told(other.clone()), RustlsError::InvalidCertificate(other));
     }
 }

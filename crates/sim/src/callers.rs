@@ -256,6 +256,9 @@ impl World {
             running.owners[front].remove(&token);
             return;
         }
+        if self.rng.u8(0..4) == 0 {
+            self.watchers[watcher].go_back(self.truth.model.compacted);
+        }
         let request = self.watchers[watcher].request();
         running.fronts[front].stream_message(token, request, local);
         running.drain_front(front);

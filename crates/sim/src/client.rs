@@ -291,7 +291,10 @@ impl Client {
                 Op::Read(read)
             }
             90..93 => Op::Compact(pb::CompactionRequest {
-                revision: (truth.model.revision - rng.i64(0..60)).max(1),
+                revision: match truth.model.newest_deletion() {
+                    Some(deleted) if rng.u8(0..3) == 0 => deleted,
+                    _ => (truth.model.revision - rng.i64(0..60)).max(1),
+                },
                 physical: rng.bool(),
             }),
             93..97 => Op::Grant(pb::LeaseGrantRequest {

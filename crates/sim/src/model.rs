@@ -298,6 +298,13 @@ impl Model {
         visible.collect()
     }
 
+    /// The newest revision at which a key was deleted that is still deleted.
+    pub fn newest_deletion(&self) -> Option<i64> {
+        let newest = self.keys.values().filter_map(|versions| versions.last());
+        let deleted = newest.filter(|version| version.value.is_none());
+        deleted.map(|version| version.revision).max()
+    }
+
     /// Whether a key ever had a value.
     pub fn ever_had(&self, key: &[u8], value: &[u8]) -> bool {
         let mut versions = self.keys.get(key).into_iter().flatten();

@@ -59,6 +59,14 @@ impl Watcher {
         }
     }
 
+    /// Begins once more at the oldest revision that can be watched: all that was made at it is there, deletions too
+    /// (etcd issue 17780).
+    pub fn go_back(&mut self, compacted: i64) {
+        if compacted > 0 {
+            self.next = self.next.min(compacted);
+        }
+    }
+
     /// What it says first on a new stream.
     pub fn request(&self) -> Bytes {
         let mut filters = Vec::new();

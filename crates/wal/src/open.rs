@@ -188,6 +188,8 @@ fn zero_from(file: &Arc<dyn File>, path: &Path, mut offset: u64) -> Result<bool,
 /// Folds records into what they mean (etcd: server/storage/wal/wal.go ReadAll).
 struct Replay {
     from: (u64, u64),
+    /// The term of the entry at the mark's index, if the log has one.
+    term_at_mark: Option<u64>,
     recovered: Recovered,
     metadata: Bytes,
     /// The newest segment in which a metadata record was found.
@@ -201,6 +203,7 @@ impl Replay {
     fn new(from: &Mark) -> Replay {
         Replay {
             from: (from.index, from.term),
+            term_at_mark: None,
             recovered: Recovered::default(),
             metadata: Bytes::new(),
             metadata_in: None,
@@ -244,7 +247,14 @@ impl Replay {
                         found: mark.term,
                     });
                 }
-                self.recovered.mark_found |= mark.index == index;
+                if mark.index == index && !self.recovered.mark_found {
+                    self.recovered.mark_found = true;
+                    // A state of the leader took the place of the log: what was written before it and lies
+                    // behind it was never committed.
+                    if self.term_at_mark.is_some_and(|written| written != term) {
+                        self.recovered.entries.clear();
+                    }
+                }
                 self.last_index = self.last_index.max(mark.index);
             }
             Record::Crc(_) => {}
@@ -255,6 +265,9 @@ impl Replay {
     fn take_entry(&mut self, entry: Entry, located: &Located) -> Result<(), Error> {
         self.last_index = entry.index;
         if entry.index <= self.from.0 {
+            // It replaces all from its index on, what lies behind the mark too. etcd keeps that.
+            self.recovered.entries.clear();
+            self.term_at_mark = (entry.index == self.from.0).then_some(entry.term);
             return Ok(());
         }
         let position = entry.index - self.from.0 - 1;

@@ -451,8 +451,14 @@ impl Wal {
         let crc = encoder.crc;
         let tail = self.tail();
         if let Err(error) = tail.file.write_at(&self.buf, self.offset) {
+            let has_room = !full(&error);
             let result = Err(error).at("write", &tail.path);
             self.tail_soiled = true;
+            if has_room {
+                // Who writes no more after this leaves a log that ends with a whole record: half of one is
+                // not always told from damage. If it fails, the error above says more.
+                let _ = self.clean_tail();
+            }
             return result;
         }
         self.offset += self.buf.len() as u64;

@@ -218,6 +218,8 @@ const RANDOM_LIFE: Case = Case {
     run: |disk, story, seed| {
         let mut random = fastrand::Rng::with_seed(seed);
         let (mut term, mut last, mut commit, mut marked) = (1, 0, 0, 0);
+        // By index from 1.
+        let mut terms: Vec<u64> = Vec::new();
         story.create(disk)?;
         for _ in 0..25 {
             let votes = state(term, random.u64(..2), commit);
@@ -230,7 +232,7 @@ const RANDOM_LIFE: Case = Case {
                 5 if commit > marked => {
                     marked = commit;
                     story.append(disk, Some(votes), &[])?;
-                    story.mark(disk, &mark(term, marked))?;
+                    story.mark(disk, &mark(terms[marked as usize - 1], marked))?;
                     story.release_and_purge(disk, marked)?;
                 }
                 kind => {
@@ -243,6 +245,8 @@ const RANDOM_LIFE: Case = Case {
                         .map(|_| [0, 5, 130, 600, 1700][random.usize(..5)])
                         .collect();
                     last = first + sizes.len() as u64 - 1;
+                    terms.resize(first as usize - 1, term);
+                    terms.resize(last as usize, term);
                     let new = state(term, 1, commit);
                     let new = random.bool().then_some(new);
                     if random.u8(..4) == 0 {

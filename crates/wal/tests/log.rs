@@ -246,6 +246,44 @@ fn marks_count_when_they_are_committed() {
     assert!(matches!(refused, Err(Error::MarkIncomplete { index: 8 })));
 }
 
+/// What was written behind the mark before the mark's own entry was replaced is gone with what that
+/// replaced.
+#[test]
+fn entries_that_a_newer_leader_replaced_do_not_come_back_behind_a_mark() {
+    let check = |replaced: &[wal::Entry], wanted: &[u64]| {
+        let disk = memory().shared();
+        let mut wal = Wal::create(&disk, dir(), METADATA).unwrap();
+        let entries: Vec<_> = (1..=9).map(|index| entry(1, index, "old")).collect();
+        wal.save(Some(&state(1, 1, 5)), &entries).unwrap();
+        wal.save(Some(&state(2, 1, 5)), replaced).unwrap();
+        wal.save(Some(&state(2, 1, 7)), &[]).unwrap();
+        wal.save_mark(&mark(2, 7)).unwrap();
+        drop(wal);
+        let (_, recovered) = Wal::open(&disk, dir(), &mark(2, 7)).unwrap();
+        let indexes: Vec<u64> = recovered.entries.iter().map(|entry| entry.index).collect();
+        assert_eq!(indexes, wanted, "{replaced:?}");
+    };
+    check(&[entry(2, 6, "new"), entry(2, 7, "new")], &[]);
+    check(&[entry(2, 7, "new"), entry(2, 8, "new")], &[8]);
+    // The leader's whole state took the place of the log.
+    check(&[], &[]);
+}
+
+/// A write that fails may have been done in part; who does not write again must not leave half a record.
+#[test]
+fn a_log_that_could_not_be_written_ends_with_a_whole_record() {
+    const EIO: i32 = 5;
+    let memory = memory();
+    let disk = memory.shared();
+    let mut wal = Wal::create(&disk, dir(), METADATA).unwrap();
+    wal.save(Some(&state(1, 1, 0)), &[entry(1, 1, "whole")]).unwrap();
+    memory.fail_at(memory.steps() + 1, EIO);
+    wal.append(None, &[entry(1, 2, "never written to its end")])
+        .unwrap_err();
+    let recovered = open_again(wal, &disk);
+    assert_eq!((recovered.entries.len(), recovered.repaired), (1, None));
+}
+
 #[test]
 fn released_segments_are_purged_oldest_first() {
     let memory = memory();

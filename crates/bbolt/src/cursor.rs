@@ -160,11 +160,11 @@ impl Cursor {
                 let page = frame.page.clone();
                 let next = if !forward {
                     self.ahead = Ahead::default();
-                    self.snapshot.page(page.child(at), self.wait)?
+                    self.snapshot.child(&page, at, self.wait)?
                 } else if level + 1 == branches.len() {
                     self.leaf_ahead(&page, at)?
                 } else {
-                    self.snapshot.page(page.child(at), self.wait)?
+                    self.snapshot.child(&page, at, self.wait)?
                 };
                 path.push(Frame { page, at });
                 let toward = if forward { Toward::First } else { Toward::Last };
@@ -181,13 +181,16 @@ impl Cursor {
         if let Some((next, page)) = self.ahead.pages.pop()
             && next == id
         {
+            let high_water = self.snapshot.pin.state.meta.high_water;
+            let pager = &self.snapshot.pin.inner.pager;
+            pager.check_child(branch, at, &page, high_water, self.wait)?;
             return Ok(page);
         }
         self.ahead.pages.clear();
         let pager = &self.snapshot.pin.inner.pager;
         let page_bytes = pager.page_size as u64;
         if self.wait == Wait::No || self.ahead.run <= AHEAD_AFTER_LEAVES || pager.cache.contains(id) {
-            return self.snapshot.page(id, self.wait);
+            return self.snapshot.child(branch, at, self.wait);
         }
         // Children that lie near each other in ascending order; what grew by appending mostly does.
         let pages_max = AHEAD_PAGES_MAX.min(AHEAD_BYTES_MAX / page_bytes).max(1);
@@ -199,12 +202,16 @@ impl Cursor {
             ids.push(next);
         }
         if ids.len() == 1 {
-            return self.snapshot.page(id, self.wait);
+            return self.snapshot.child(branch, at, self.wait);
         }
-        self.ahead.pages = pager.pages_from_file(&ids, self.snapshot.pin.state.meta.high_water)?;
+        let high_water = self.snapshot.pin.state.meta.high_water;
+        self.ahead.pages = pager.pages_from_file(&ids, high_water)?;
         match self.ahead.pages.pop() {
-            Some((_, page)) => Ok(page),
-            None => self.snapshot.page(id, self.wait),
+            Some((_, page)) => {
+                pager.check_child(branch, at, &page, high_water, self.wait)?;
+                Ok(page)
+            }
+            None => self.snapshot.child(branch, at, self.wait),
         }
     }
 
@@ -221,12 +228,12 @@ impl Cursor {
                 frames.push(Frame { page, at });
                 return Ok(frames);
             }
-            let id = page.child(at);
-            frames.push(Frame { page, at });
-            if frames.len() > DEPTH_MAX {
-                return Err(self.snapshot.too_deep(id));
+            if frames.len() >= DEPTH_MAX {
+                return Err(self.snapshot.too_deep(page.child(at)));
             }
-            page = self.snapshot.page(id, self.wait)?;
+            let child = self.snapshot.child(&page, at, self.wait)?;
+            frames.push(Frame { page, at });
+            page = child;
         }
     }
 

@@ -38,7 +38,12 @@ impl Page {
         if read_u64(&bytes, 0) != id {
             return Err("it names another page number");
         }
+        let overflow = read_u32(&bytes, 12) as usize;
         let page = Page::parse_body(bytes)?;
+        // The last page is begun, or (as older releases of bbolt did it) the one before it is just full.
+        if overflow > 0 && page.used() < overflow * (page.bytes.len() / (overflow + 1)) {
+            return Err("more overflow than it needs");
+        }
         if !page.leaf {
             if page.count == 0 {
                 return Err("a branch without children");
@@ -87,6 +92,8 @@ impl Page {
             return Err("more elements than fit");
         }
         let mut before: &[u8] = &[];
+        // Keys and values lie one after the other, without gaps (bbolt: internal/common/page.go writes them so).
+        let mut expected = data_from;
         for at in 0..page.count {
             let (pos, key_bytes, value_bytes) = page.bounds(at);
             let Some(end) = pos
@@ -98,6 +105,10 @@ impl Page {
             if pos < data_from || end > page.bytes.len() {
                 return Err("an element outside of the page");
             }
+            if pos != expected {
+                return Err("an element that does not begin where the one before ends");
+            }
+            expected = end;
             let key = &page.bytes[pos..pos + key_bytes];
             // An empty key is below every key, so this refuses both.
             if key <= before {
@@ -114,6 +125,17 @@ impl Page {
             }
         }
         Ok(page)
+    }
+
+    /// Bytes up to the end of the last element.
+    fn used(&self) -> usize {
+        match self.count.checked_sub(1) {
+            Some(last) => {
+                let (pos, key_bytes, value_bytes) = self.bounds(last);
+                pos + key_bytes + value_bytes
+            }
+            None => HEADER_BYTES,
+        }
     }
 
     pub(crate) fn is_leaf(&self) -> bool {
@@ -281,6 +303,7 @@ mod tests {
                 page[element + 4 * word..element + 4 * word + 4]
                     .copy_from_slice(&(value as u32).to_le_bytes());
             }
+            let value = if flags == LEAF { value } else { "" };
             let both = [key.as_bytes(), value.as_bytes()].concat();
             page[data..data + both.len()].copy_from_slice(&both);
             data += both.len();
@@ -311,6 +334,11 @@ mod tests {
         );
         check(LEAF, leaf, (10, &[64]), "more elements than fit");
         check(LEAF, leaf, (20, &[31]), "an element outside of the page");
+        let gap = "an element that does not begin where the one before ends";
+        check(LEAF, leaf, (20, &[33]), gap);
+        check(LEAF, leaf, (28, &[2]), gap);
+        check(BRANCH, branch, (32, &[18]), gap);
+        check(LEAF, leaf, (12, &[1]), "more overflow than it needs");
         check(LEAF, leaf, (28, &[0xFF; 4]), "an element outside of the page");
         check(LEAF, leaf, (24, &[0xFF; 8]), "an element outside of the page");
         check(

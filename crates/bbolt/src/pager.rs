@@ -39,6 +39,46 @@ impl Pager {
         Ok(page)
     }
 
+    /// A child of a branch, which must hold the keys that the branch says.
+    pub(crate) fn child(&self, branch: &Page, at: usize, high_water: u64, wait: Wait) -> Result<Page, Error> {
+        let page = self.page(branch.child(at), high_water, wait)?;
+        self.check_child(branch, at, &page, high_water, wait)?;
+        Ok(page)
+    }
+
+    /// Whether a page can be the child of a branch: its keys are not below its own key in the branch, and below
+    /// the next. A key of the branch that is not the child's first one is compared with the child before, too:
+    /// bbolt writes them equal (node.go spill), but only demands that they part the children.
+    pub(crate) fn check_child(
+        &self,
+        branch: &Page,
+        at: usize,
+        page: &Page,
+        high_water: u64,
+        wait: Wait,
+    ) -> Result<(), Error> {
+        let Some(last) = page.len().checked_sub(1) else {
+            return Ok(());
+        };
+        let key = branch.key(at);
+        if at + 1 < branch.len() && page.key(last) >= branch.key(at + 1) {
+            return Err(self.corrupt(branch.child(at), "keys that belong to the page after it"));
+        }
+        if page.key(0) == key {
+            return Ok(());
+        }
+        if page.key(0) < key {
+            return Err(self.corrupt(branch.child(at), "keys that belong to the page before it"));
+        }
+        if at > 0 {
+            let before = self.page(branch.child(at - 1), high_water, wait)?;
+            if before.len() > 0 && before.key(before.len() - 1) >= key {
+                return Err(self.corrupt(branch.child(at - 1), "keys that belong to the page after it"));
+            }
+        }
+        Ok(())
+    }
+
     /// As `page`, past the cache both ways: walks over the whole file must not empty it.
     pub(crate) fn page_from_file(&self, id: u64, high_water: u64, wait: Wait) -> Result<Page, Error> {
         let run = self.run(id, high_water, wait)?;

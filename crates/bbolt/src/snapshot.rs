@@ -173,6 +173,12 @@ impl Snapshot {
             .page(id, self.pin.state.meta.high_water, wait)
     }
 
+    /// A child of a branch.
+    pub(crate) fn child(&self, branch: &Page, at: usize, wait: Wait) -> Result<Page, Error> {
+        let pager = &self.pin.inner.pager;
+        pager.child(branch, at, self.pin.state.meta.high_water, wait)
+    }
+
     pub(crate) fn too_deep(&self, id: u64) -> Error {
         self.pin.inner.pager.corrupt(id, "deeper than a tree can be")
     }
@@ -181,12 +187,12 @@ impl Snapshot {
     fn leaf_for(&self, mut page: Page, key: &[u8], wait: Wait) -> Result<Page, Error> {
         let mut depth = 0;
         while !page.is_leaf() {
-            let id = page.child(page.child_for(key));
+            let at = page.child_for(key);
             depth += 1;
             if depth > DEPTH_MAX {
-                return Err(self.too_deep(id));
+                return Err(self.too_deep(page.child(at)));
             }
-            page = self.page(id, wait)?;
+            page = self.child(&page, at, wait)?;
         }
         Ok(page)
     }
@@ -241,12 +247,12 @@ impl Path<'_> {
                 Ok(at) => at,
                 Err(at) => at.saturating_sub(1),
             };
-            let id = page.child(at);
-            self.branches.push((page, at));
-            if self.branches.len() > DEPTH_MAX {
-                return Err(self.snapshot.too_deep(id));
+            if self.branches.len() >= DEPTH_MAX {
+                return Err(self.snapshot.too_deep(page.child(at)));
             }
-            page = self.snapshot.page(id, self.wait)?;
+            let child = self.snapshot.child(&page, at, self.wait)?;
+            self.branches.push((page, at));
+            page = child;
         }
         self.leaf = page;
         self.at = 0;

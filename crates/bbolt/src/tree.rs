@@ -148,6 +148,7 @@ impl Edit<'_> {
                 to
             };
             pieces.extend((child..target).map(|at| kept(page, at)));
+            self.check_place(page, target, ops[end - 1].key)?;
             match self.node(page.child(target), ops, op, end, depth + 1)? {
                 None => pieces.push(kept(page, target)),
                 Some(node) => {
@@ -163,6 +164,20 @@ impl Edit<'_> {
         pieces.extend((child..page.len()).map(|at| kept(page, at)));
         self.free(id, page);
         self.balance(id, pieces).map(Some)
+    }
+
+    /// Whether a child is where a key belongs, as far as it and the child after it can tell: what is in the wrong
+    /// place must not be written anew as if it were in the right one.
+    fn check_place(&self, branch: &Page, at: usize, key: &[u8]) -> Result<(), Error> {
+        let child = self.pager.child(branch, at, self.high_water, Wait::Yes)?;
+        let is_behind = child
+            .len()
+            .checked_sub(1)
+            .is_none_or(|last| *key > *child.key(last));
+        if is_behind && at + 1 < branch.len() {
+            self.pager.child(branch, at + 1, self.high_water, Wait::Yes)?;
+        }
+        Ok(())
     }
 
     /// The new content of a page that is not a root; `None` if nothing changed.

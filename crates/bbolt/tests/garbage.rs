@@ -253,3 +253,77 @@ fn wrong_turns() {
         "{found_wrong} of {turns}"
     );
 }
+
+/// The keys of a branch say which child holds what. Where a bit of one flips, a walk either fails or still finds
+/// every row, also after a commit that went the wrong way.
+#[test]
+fn a_flipped_key_of_a_branch_never_hides_a_row() {
+    const PAGE: usize = 1024;
+    let options = Options {
+        page_size: Some(PAGE as u32),
+        growth_bytes: 1 << 10,
+        find_free_pages_later: true,
+        ..Options::default()
+    };
+    let file = OneFile(Arc::default());
+    let open = |bytes: Vec<u8>| {
+        let disk: Arc<dyn Disk> = Arc::new(OneFile(Arc::new(Mutex::new(bytes))));
+        Db::open(&disk, Path::new("db"), options.clone())
+    };
+    let mut batch = Batch::new();
+    batch.create_bucket(b"b");
+    let put = |batch: &mut Batch, n: u64| batch.put(b"b", common::key(n).into(), Bytes::from(vec![b'v'; 50]));
+    let numbers: Vec<u64> = (0..240).filter(|n| n % 3 > 0).collect();
+    numbers.iter().for_each(|n| put(&mut batch, *n));
+    let rows: Vec<Vec<u8>> = numbers.iter().map(|n| common::key(*n)).collect();
+    let disk: Arc<dyn Disk> = Arc::new(file.clone());
+    Db::open(&disk, Path::new("db"), options.clone())
+        .unwrap()
+        .commit(&batch)
+        .unwrap();
+    let bytes = file.0.lock().unwrap().clone();
+    let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let branch = (2..bytes.len() / PAGE)
+        .map(|page| page * PAGE)
+        .find(|page| bytes[page + 8] == 1);
+    let branch = branch.expect("a tree of two levels");
+    let (mut flips, mut found) = (0, 0);
+    for element in (0..usize::from(bytes[branch + 10])).map(|at| branch + 16 + 16 * at) {
+        let key = element + number(element);
+        for (at, bit) in (key..key + number(element + 4)).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << bit;
+            let db = open(damaged).unwrap();
+            // All rows up to the error, if there is one, and none out of its turn.
+            let check = |rows: &[Vec<u8>]| {
+                let mut cursor = db.snapshot().cursor(b"b", Wait::Yes).unwrap();
+                let mut row = cursor.first();
+                let mut seen = 0;
+                while let Ok(Some((key, _))) = row {
+                    assert_eq!(key, rows[seen], "byte {at} bit {bit}");
+                    seen += 1;
+                    row = cursor.next();
+                }
+                assert!(
+                    row.is_err() || seen == rows.len(),
+                    "byte {at} bit {bit}: {seen} rows"
+                );
+                row.is_err()
+            };
+            flips += 1;
+            found += u64::from(check(&rows));
+            // A row where the way may be wrong now, and one more at the end.
+            let mut batch = Batch::new();
+            let (one, other) = (3 * (flips % 80), 999);
+            put(&mut batch, one);
+            put(&mut batch, other);
+            if db.commit(&batch).is_ok() {
+                let mut rows = rows.clone();
+                rows.extend([common::key(one), common::key(other)]);
+                rows.sort();
+                check(&rows);
+            }
+        }
+    }
+    assert!(found * 2 > flips, "{found} of {flips}");
+}

@@ -145,6 +145,29 @@ fn syncs_lie_and_fail_on_order() {
 }
 
 #[test]
+fn a_device_lies_about_one_directory() {
+    let disk = prepared(b"old");
+    disk.create_dir_all(Path::new("/e")).unwrap();
+    disk.settle();
+    disk.lie_below(Some(Path::new("/d")));
+    let lost = |disk: &MemDisk, path| read(&disk.crash(0, CrashMode::LoseUnsynced), path);
+    for path in ["/d/f", "/d/g", "/e/f"] {
+        let file = disk.open(Path::new(path), Open::WriteOrCreate).unwrap();
+        file.write_at(b"new", 0).unwrap();
+        file.sync_data().unwrap();
+        disk.sync_dir(Path::new(path).parent().unwrap()).unwrap();
+    }
+    assert_eq!(lost(&disk, "/d/f"), Some(b"old".to_vec()));
+    assert_eq!(lost(&disk, "/d/g"), None);
+    assert_eq!(lost(&disk, "/e/f"), Some(b"new".to_vec()));
+    assert_eq!(read(&disk, "/d/f"), Some(b"new".to_vec()), "programs see it");
+    disk.lie_below(None);
+    let file = disk.open(Path::new("/d/f"), Open::Write).unwrap();
+    file.sync_data().unwrap();
+    assert_eq!(lost(&disk, "/d/f"), Some(b"new".to_vec()));
+}
+
+#[test]
 fn a_full_disk_takes_what_fits() {
     let disk = prepared(b"");
     disk.set_space(Some(3 * 4096));

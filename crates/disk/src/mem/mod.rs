@@ -135,6 +135,12 @@ impl MemDisk {
         state.sync_faults.insert(nth, SyncFault::Skip);
     }
 
+    /// Lets every sync of what lies below a directory (and of the directory) say that it worked and do
+    /// nothing, as a broken device does; `None`: of nothing.
+    pub fn lie_below(&self, dir: Option<&Path>) {
+        self.state().lies_below = dir.map(Path::to_path_buf);
+    }
+
     /// How many bytes all files together may take, in pages of 4096; what does not fit gets ENOSPC,
     /// after a write has done what did fit.
     pub fn set_space(&self, bytes: Option<u64>) {
@@ -157,6 +163,12 @@ impl MemDisk {
     /// Lets all reads work again.
     pub fn heal_reads(&self) {
         self.state().bad_reads.clear();
+    }
+
+    /// Lets all reads and all changes work again; what was ordered for syncs stays.
+    pub fn heal(&self) {
+        self.heal_reads();
+        self.state().failures.clear();
     }
 
     /// Lets every read that refuses to wait find nothing in memory.
@@ -337,7 +349,7 @@ impl Disk for MemDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state();
-        let honest = state.sync_step(|| format!("sync dir {}", dir.display()))?;
+        let honest = state.sync_step(|| format!("sync dir {}", dir.display()))? && !state.lies_about(dir);
         let id = state.must_lookup(dir)?;
         state.dir(id)?;
         if honest {
@@ -397,10 +409,11 @@ impl MemFile {
         if state.stopped {
             return result.map(drop);
         }
+        let lies = state.lies_about(Path::new(&self.path));
         let file = state.file_mut(self.id)?;
         match result {
-            Ok(true) => file.settle(),
-            Ok(false) => {}
+            Ok(true) if !lies => file.settle(),
+            Ok(_) => {}
             // Linux marks the pages clean: they are never written again.
             Err(_) => file.pending.clear(),
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::ops::Range;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use super::content::{Content, PAGE_BYTES};
 use crate::Lock;
@@ -136,6 +136,7 @@ pub(super) struct State {
     pub(super) failures: BTreeMap<u64, i32>,
     pub(super) sync_faults: BTreeMap<u64, SyncFault>,
     pub(super) all_syncs_fail: Option<i32>,
+    pub(super) lies_below: Option<PathBuf>,
     pub(super) space_bytes: Option<u64>,
     pub(super) bad_reads: Vec<(u64, Range<u64>)>,
     pub(super) cold: bool,
@@ -172,6 +173,7 @@ impl State {
             failures: BTreeMap::new(),
             sync_faults: BTreeMap::new(),
             all_syncs_fail: None,
+            lies_below: None,
             space_bytes: None,
             bad_reads: Vec::new(),
             cold: false,
@@ -218,6 +220,11 @@ impl State {
             (None, Some(SyncFault::Skip), _) => Ok(false),
             (None, None, None) => Ok(true),
         }
+    }
+
+    /// Whether the syncs of a file or directory are lies.
+    pub(super) fn lies_about(&self, path: &Path) -> bool {
+        self.lies_below.as_ref().is_some_and(|dir| path.starts_with(dir))
     }
 
     pub(super) fn lookup(&self, path: &Path) -> io::Result<Option<u64>> {

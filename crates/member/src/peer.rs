@@ -141,6 +141,13 @@ fn look_at(disk: &Arc<dyn Disk>, received: &std::path::Path, index: u64) -> Resu
         ..bbolt::Options::default()
     };
     let db = bbolt::Db::open(disk, received, options).map_err(|error| Error::damaged(received, error))?;
+    // Damage that the sender has not met yet must not spread.
+    if let Some(violation) = db.check().first() {
+        return Err(Error::damaged(
+            received,
+            format!("the snapshot that was received is damaged: {violation}"),
+        ));
+    }
     let (has, _) =
         schema::consistent_index(&db.snapshot()).map_err(|error| Error::damaged(received, error))?;
     match has == index && index > 0 {

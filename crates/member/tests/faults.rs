@@ -451,3 +451,72 @@ fn leftovers_of_unfinished_work_are_removed() {
     let names = disk.list(&config().snap_dir()).unwrap();
     assert!(names.iter().all(|entry| !entry.name.contains("tmp")), "{names:?}");
 }
+
+/// A data file with a bucket of its own beside etcd's, which nobody reads, and where a page of it begins.
+fn with_unread_pages(disk: &MemDisk) -> u64 {
+    ready(disk, &config()).stop();
+    let path = config().db_path();
+    let db = bbolt::Db::open(&disk.shared(), &path, bbolt::Options::default()).unwrap();
+    let mut batch = bbolt::Batch::new();
+    batch.create_bucket(b"unread");
+    for n in 0..200 {
+        batch.put(b"unread", format!("{n:03}").into(), vec![b'u'; 100].into());
+    }
+    db.commit(&batch).unwrap();
+    let pages = db.size() / 4096;
+    drop(db);
+    let file = disk.open(&path, disk::Open::Read).unwrap();
+    let holds_rows = |page: &u64| {
+        let mut bytes = [0; 4096];
+        file.read_at(&mut bytes, page * 4096).unwrap();
+        bytes.windows(100).any(|part| part == [b'u'; 100])
+    };
+    (2..pages).find(holds_rows).unwrap() * 4096
+}
+
+#[test]
+fn damage_that_only_the_walk_for_free_pages_meets_ends_the_member() {
+    let disk = MemDisk::new();
+    let page = with_unread_pages(&disk);
+    let mut driver = ready(&disk, &config());
+    driver.advance(Duration::from_secs(1));
+    assert_eq!(*driver.queues.fatal.borrow(), None);
+    driver.stop();
+    disk.flip(&config().db_path(), page, 1).unwrap();
+    let mut driver = Driver::open(&disk.shared(), &config(), 1).unwrap();
+    driver.advance(Duration::from_secs(1));
+    let fatal = driver.queues.fatal.borrow().clone().expect("it ends");
+    assert!(
+        fatal.to_string().contains("/data/member/snap/db: page"),
+        "{fatal}"
+    );
+    assert!(driver.member.shared.pulse.is_stopped());
+}
+
+#[test]
+fn a_damaged_snapshot_of_another_member_is_not_accepted() {
+    let disk = MemDisk::new();
+    let page = with_unread_pages(&disk);
+    let (marks, _) = wal::valid_marks(&disk, &config().wal_dir()).unwrap();
+    let index = marks.last().unwrap().index;
+    let mut message = raft::Message::new(raft::MessageKind::Snapshot, 1, 2, 1);
+    message.snapshot = Some(raft::Snapshot {
+        index,
+        ..raft::Snapshot::default()
+    });
+    let received = Path::new("/data/member/snap/tmp1");
+    let accept = |flip: bool| {
+        disk::copy_file(&disk, &config().db_path(), &disk, received).unwrap();
+        if flip {
+            disk.flip(received, page, 1).unwrap();
+        }
+        member::peer::accept_snapshot(&disk.shared(), received, &message, &config())
+    };
+    let error = accept(true).unwrap_err().to_string();
+    assert!(
+        error.contains("the snapshot that was received is damaged"),
+        "{error}"
+    );
+    assert_eq!(disk.metadata(received).unwrap(), None);
+    accept(false).unwrap();
+}

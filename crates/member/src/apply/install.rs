@@ -144,7 +144,7 @@ impl Apply {
             what: "data file".to_owned(),
             reason: error.to_string(),
         })?;
-        router.job(crate::open::find_free_pages(db));
+        router.job(crate::open::find_free_pages(db, self.shared.clone()));
         self.file.replaced(snapshot.index);
         // What waits for a batch of the old file has it in the new one.
         self.release_held(|_| true, now, router);

@@ -333,11 +333,26 @@ pub(super) fn examine(
     let mut entries: Vec<wal::Entry> = Vec::new();
     // The newest entry in the format of v2, and its segment.
     let mut v2 = None;
+    let (mut mark_found, mut term_at_mark) = (false, None);
     while let Some(located) = records.next()? {
-        let Record::Entry(mut entry) = located.record()? else {
-            continue;
+        let mut entry = match located.record()? {
+            Record::Entry(entry) => entry,
+            Record::Mark(found) if found.index == mark.index && !mark_found => {
+                mark_found = true;
+                // As the log itself does it: what lies behind a state of the leader that took the place of
+                // the log is gone.
+                if term_at_mark.is_some_and(|term| term != mark.term) {
+                    entries.clear();
+                    v2 = None;
+                }
+                continue;
+            }
+            _ => continue,
         };
         if entry.index <= mark.index {
+            entries.clear();
+            v2 = None;
+            term_at_mark = (entry.index == mark.index).then_some(entry.term);
             continue;
         }
         // A later record replaces what was at its index and all after it.

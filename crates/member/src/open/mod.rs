@@ -79,21 +79,25 @@ impl Opened {
     /// Sends the first messages: entries of the log that wait to be applied, the election of a lone
     /// voter. The driver's queues must exist.
     pub fn start(&mut self, now: Instant, router: &dyn Router) {
-        router.job(find_free_pages(self.db.clone()));
+        router.job(find_free_pages(self.db.clone(), self.shared.clone()));
         let mut nothing: Vec<ToDecide> = Vec::new();
         self.decide.handle(&mut nothing, now, router);
     }
 }
 
-/// Looks for the pages of a data file that may be written again; until then it grows.
-pub(crate) fn find_free_pages(db: bbolt::Db) -> Job {
+/// Looks for the pages of a data file that may be written again; until then it grows. The walk meets every
+/// page: damage that it finds ends the member, as it keeps etcd from opening the file (bbolt: db.go, freepages).
+pub(crate) fn find_free_pages(db: bbolt::Db, shared: Arc<Shared>) -> Job {
     Job::new(JobKind::Read, move |router: &dyn Router| {
-        if let Err(error) = db.find_free_pages() {
-            router.log(
-                LogLine::warn("failed to look for free pages; the file grows instead")
-                    .with("error", error.to_string()),
-            );
-        }
+        let error = match db.find_free_pages() {
+            Ok(()) => return,
+            Err(error @ bbolt::Error::Io { .. }) => error,
+            Err(error) => return shared.fail(router, "data file", error.to_string()),
+        };
+        router.log(
+            LogLine::warn("failed to look for free pages; the file grows instead")
+                .with("error", error.to_string()),
+        );
     })
 }
 

@@ -217,7 +217,8 @@ impl World {
         let holders = |id: &u64| match self.by_id.get(id) {
             Some(&place) => {
                 let node = &self.nodes[place];
-                crate::durable::holds(&node.disk, &node.config, index, term)
+                // A damaged disk counts to the minority that a quorum outlives.
+                !node.health.is_sound() || crate::durable::holds(&node.disk, &node.config, index, term)
             }
             // Who was removed and is gone may have been one of them.
             None => true,

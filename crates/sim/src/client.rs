@@ -431,9 +431,9 @@ impl Client {
                     self.leases.remove(0);
                 }
             }
-            Op::Hash(_) => {
+            Op::Hash(hash) => {
                 let response = pb::HashKvResponse::decode(answer.clone()).map_err(bad)?;
-                truth.hashed(&response).map_err(told)?;
+                truth.hashed(hash.revision, &response).map_err(told)?;
             }
             Op::Compact(_) | Op::Revoke(_) | Op::Defragment | Op::Members(..) | Op::Alarm(_) => {}
         }

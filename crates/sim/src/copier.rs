@@ -169,6 +169,11 @@ impl World {
             What::Snapshot(applied, bytes) => {
                 self.trace.count("snapshots copied by clients");
                 let judged = self.judge_copy(place, applied, bytes);
+                // The file is sent as it is; whoever restores from the copy reads all of it.
+                if judged.is_err() && !self.nodes[place].health.is_sound() {
+                    self.trace.count("copies of a damaged file");
+                    return Ok(());
+                }
                 judged.map_err(|what| format!("a snapshot for a client: {what}"))
             }
             What::Range(request, floor, answer) => {

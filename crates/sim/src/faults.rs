@@ -1,16 +1,22 @@
 //! What goes wrong, and how hard: each seed draws which kinds of faults its world knows.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use api::clock::Instant;
 use api::etcdserverpb as pb;
+use api::version::Line;
 use bytes::Bytes;
+use disk::Disk;
 use disk::mem::CrashMode;
 use member::frontend::Method;
-use member::{Config, Join, Router, ToDecide};
+use member::{Join, Router, ToDecide};
 use prost::Message;
 
 use crate::client::Op;
+use crate::damage;
+use crate::node::Node;
+use crate::restart;
 use crate::world::{Event, World};
 
 /// A fault that lasts.
@@ -24,6 +30,10 @@ pub enum Fault {
     Full(usize),
     /// A disk is slow, or stands still.
     Slow(usize),
+    /// Reads of a disk fail.
+    BadReads(usize),
+    /// A disk says of syncs that they worked, and does nothing.
+    Lying(usize),
 }
 
 /// The kinds of things that happen in a world.
@@ -46,9 +56,20 @@ enum Kind {
     AddLearner,
     Promote,
     Remove,
+    Partial,
+    Reset,
+    Drift,
+    ReadFails,
+    WriteFails,
+    LyingSyncs,
+    Rot,
+    RotWhileRunning,
+    LoseFile,
+    Settings,
+    Version,
 }
 
-const KINDS: [Kind; 17] = [
+const KINDS: [Kind; 28] = [
     Kind::Kill,
     Kind::Crash,
     Kind::CrashWithinWrite,
@@ -66,6 +87,17 @@ const KINDS: [Kind; 17] = [
     Kind::AddLearner,
     Kind::Promote,
     Kind::Remove,
+    Kind::Partial,
+    Kind::Reset,
+    Kind::Drift,
+    Kind::ReadFails,
+    Kind::WriteFails,
+    Kind::LyingSyncs,
+    Kind::Rot,
+    Kind::RotWhileRunning,
+    Kind::LoseFile,
+    Kind::Settings,
+    Kind::Version,
 ];
 
 /// What a seed has drawn.
@@ -78,6 +110,7 @@ pub struct Faults {
     snapshot_count: u64,
     catch_up: u64,
     batch: Duration,
+    line: Line,
     /// Members whose disks have failed a sync, and so may break.
     may_break: Vec<usize>,
 }
@@ -89,26 +122,38 @@ impl Faults {
         let kinds = KINDS.into_iter().filter(|_| !calm && rng.bool()).collect();
         Faults {
             kinds,
-            mean: Duration::from_millis(rng.u64(300..4000)),
+            mean: Duration::from_millis(rng.u64(200..2500)),
             cold: rng.u8(0..4) == 0,
             snapshot_count: rng.u64(5..400),
             catch_up: rng.u64(1..100),
             batch: Duration::from_millis(rng.u64(1..200)),
+            line: rng
+                .choice([Line::V3_7, Line::V3_7, Line::V3_6, Line::V3_5])
+                .unwrap_or_default(),
             may_break: Vec::new(),
         }
     }
 
-    /// Settings that make much happen in a short time.
-    pub fn configure(&self, config: &mut Config, rng: &mut fastrand::Rng) {
+    /// How a place begins.
+    pub fn configure(&self, node: &mut Node, rng: &mut fastrand::Rng) {
+        let config = &mut node.config;
+        let (tick, election_ticks) = (config.tick, config.election_ticks);
+        restart::draw(config, rng);
+        config.line = self.line;
         config.snapshot_count = self.snapshot_count;
         config.snapshot_catchup_entries = self.catch_up;
         config.backend_batch_interval = self.batch;
-        config.backend_batch_limit = rng.usize(1..200);
-        config.compaction_batch_limit = rng.usize(1..50);
-        config.compaction_sleep_interval = Duration::from_millis(rng.u64(1..20));
-        config.corrupt_check_time = Duration::from_millis(rng.u64(500..4000));
-        config.compact_hash_check_time = Duration::from_millis(rng.u64(500..4000));
-        config.watch_progress_interval = Duration::from_millis(rng.u64(100..2000));
+        if !self.kinds.contains(&Kind::Settings) {
+            (config.tick, config.election_ticks) = (tick, election_ticks);
+        }
+        if self.kinds.contains(&Kind::Drift) {
+            drift(node, rng);
+        }
+    }
+
+    /// Whether healthy members are removed.
+    pub fn removes(&self) -> bool {
+        self.kinds.contains(&Kind::Remove)
     }
 
     /// The time to the next fault.
@@ -201,13 +246,33 @@ pub(crate) fn next(world: &mut World) {
             world.nodes[place].jumped += jump;
         }
         Kind::Transfer => transfer(world, place),
+        // The operator does one thing at a time.
+        Kind::AddLearner | Kind::Promote | Kind::Remove if damage::is_busy(world) => {}
         Kind::AddLearner => add_learner(world),
         Kind::Promote => promote(world),
         Kind::Remove => remove(world, place),
+        Kind::Partial => partial_partition(world),
+        Kind::Reset => reset(world, place),
+        Kind::Drift => {
+            tell(
+                world,
+                "clocks set anew",
+                format!("m{place} gets another clock at its next start"),
+            );
+            drift(&mut world.nodes[place], &mut world.rng);
+        }
+        Kind::ReadFails => reads_fail(world, place),
+        Kind::WriteFails => writes_fail(world, place),
+        Kind::LyingSyncs => damage::lie(world, place),
+        Kind::Rot => damage::rot(world, place),
+        Kind::RotWhileRunning => damage::rot_while_running(world, place),
+        Kind::LoseFile => damage::lose_file(world, place),
+        Kind::Settings => restart::settings(world, place),
+        Kind::Version => restart::version(world, place),
     }
 }
 
-fn tell(world: &mut World, count: &'static str, what: String) {
+pub(crate) fn tell(world: &mut World, count: &'static str, what: String) {
     world.trace.count(count);
     world.trace.tell(world.now, what);
 }
@@ -273,6 +338,89 @@ fn partition(world: &mut World, one_way: bool) {
     world.after(span, Event::End(Fault::Partition));
 }
 
+/// Some links are cut, in one direction or both; everybody may still reach everybody by way of others.
+fn partial_partition(world: &mut World) {
+    let places = world.nodes.len();
+    for _ in 0..world.rng.usize(1..4) {
+        let (from, to) = (world.rng.usize(0..places), world.rng.usize(0..places));
+        world.net.cut.insert((from, to));
+        if world.rng.bool() {
+            world.net.cut.insert((to, from));
+        }
+    }
+    let what = format!("cut: {:?}", world.net.cut);
+    tell(world, "partial partitions", what);
+    let span = Duration::from_millis(world.rng.u64(200..10_000));
+    world.after(span, Event::End(Fault::Partition));
+}
+
+fn reset(world: &mut World, place: usize) {
+    let other = world.rng.usize(0..world.nodes.len());
+    if other != place {
+        tell(
+            world,
+            "resets",
+            format!("the connections of m{place} and m{other} break"),
+        );
+        world.reset(place, other);
+    }
+}
+
+/// Another clock: it runs at its own pace, and shows another time of day.
+fn drift(node: &mut Node, rng: &mut fastrand::Rng) {
+    node.next_rate = 0.75 + 0.6 * rng.f64();
+    node.wall_ahead_ms = rng.u64(0..7_200_000);
+}
+
+/// For a time a range of a file cannot be read.
+fn reads_fail(world: &mut World, place: usize) {
+    let node = &mut world.nodes[place];
+    let mut files: Vec<PathBuf> = Vec::new();
+    for dir in [node.config.wal_dir(), node.config.snap_dir()] {
+        let entries = node.disk.list(&dir).unwrap_or_default();
+        files.extend(entries.into_iter().map(|entry| dir.join(entry.name)));
+    }
+    let Some(path) = world.rng.choice(files) else {
+        return;
+    };
+    let len = match node.disk.metadata(&path) {
+        Ok(Some(found)) => found.len,
+        _ => return,
+    };
+    let from = world.rng.u64(0..len.max(1));
+    let to = from + world.rng.u64(1..len.max(2));
+    if node.disk.fail_reads(&path, from..to).is_err() {
+        return;
+    }
+    let span = Duration::from_millis(world.rng.u64(500..5000));
+    excuse(world, place, span);
+    let what = format!("{from}..{to} of {} of m{place} cannot be read", path.display());
+    tell(world, "files that could not be read", what);
+    world.after(span, Event::End(Fault::BadReads(place)));
+}
+
+/// One of the next changes of the disk fails; it may be a sync.
+fn writes_fail(world: &mut World, place: usize) {
+    let disk = &world.nodes[place].disk;
+    // One alone: the log makes half a record undone, and if that fails as well, may refuse to start from it.
+    disk.heal();
+    // EIO.
+    disk.fail_at(disk.steps() + world.rng.u64(1..60), 5);
+    excuse(world, place, Duration::from_secs(5));
+    world.after(Duration::from_secs(5), Event::End(Fault::BadReads(place)));
+    tell(
+        world,
+        "writes that failed",
+        format!("one of the next writes of m{place} fails"),
+    );
+}
+
+/// The member may stop, or refuse to start, for so long and until all has come to light.
+fn excuse(world: &mut World, place: usize, span: Duration) {
+    let node = &mut world.nodes[place];
+    node.excused_until = node.excused_until.max(world.now + span + Duration::from_secs(2));
+}
+
 fn slow_disk(world: &mut World, place: usize) {
     let span = match world.rng.bool() {
         true => Duration::from_millis(world.rng.u64(5..200)),
@@ -316,10 +464,8 @@ fn transfer(world: &mut World, place: usize) {
 }
 
 /// The members as the newest process knows them.
-fn members(world: &World) -> Option<(u64, Vec<member::Member>)> {
-    let running = world.nodes.iter().filter_map(|node| node.running.as_ref());
-    let newest = running.max_by_key(|running| running.member.views.peek().applied_index)?;
-    let shared = &newest.member.shared;
+pub(crate) fn members(world: &World) -> Option<(u64, Vec<member::Member>)> {
+    let shared = &world.newest()?.member.shared;
     Some((shared.cluster_id, shared.facts().members.clone()))
 }
 
@@ -332,7 +478,8 @@ pub(crate) fn add_learner(world: &mut World) {
         return;
     };
     // It may have been added before, by an answer that was lost.
-    if let Some(member) = members.iter().find(|member| member.peer_urls == url) {
+    let added = |member: &&member::Member| member.peer_urls == url && !world.gone.contains(&member.id);
+    if let Some(member) = members.iter().find(added) {
         let id = member.id;
         return join(world, place, id);
     }
@@ -357,12 +504,7 @@ pub(crate) fn promote(world: &mut World) {
         return;
     };
     let request = pb::MemberPromoteRequest { id: learner.id };
-    // Only the leader can: ask it.
-    let leader = (0..world.nodes.len()).find(|&place| {
-        let running = world.nodes[place].running.as_ref();
-        running.is_some_and(|running| running.member.shared.pulse.leader() == running.member.shared.member_id)
-    });
-    if let Some(leader) = leader {
+    if let Some(leader) = leader(world) {
         tell(
             world,
             "promotions asked for",
@@ -370,6 +512,14 @@ pub(crate) fn promote(world: &mut World) {
         );
         operate(world, leader, Method::MemberPromote, request.encode_to_vec());
     }
+}
+
+/// Who leads, by its own word: only that one can promote.
+pub(crate) fn leader(world: &World) -> Option<usize> {
+    (0..world.nodes.len()).find(|&place| {
+        let running = world.nodes[place].running.as_ref();
+        running.is_some_and(|running| running.member.shared.pulse.leader() == running.member.shared.member_id)
+    })
 }
 
 pub(crate) fn remove(world: &mut World, at: usize) {
@@ -415,7 +565,7 @@ pub(crate) fn members_changed(world: &mut World, method: Method, answer: &Bytes)
     }
 }
 
-fn join(world: &mut World, place: usize, id: u64) {
+pub(crate) fn join(world: &mut World, place: usize, id: u64) {
     let Some((cluster_id, members)) = members(world) else {
         return;
     };
@@ -454,6 +604,8 @@ pub(crate) fn end(world: &mut World, fault: Fault) {
         Fault::Partition => world.net.cut.clear(),
         Fault::Full(place) => world.nodes[place].disk.set_space(None),
         Fault::Slow(place) => world.nodes[place].sync_time = Duration::from_micros(500),
+        Fault::BadReads(place) => world.nodes[place].disk.heal(),
+        Fault::Lying(place) => damage::end_lie(world, place),
     }
 }
 
@@ -465,6 +617,7 @@ pub(crate) fn end_all(world: &mut World) {
         end(world, Fault::Full(place));
         end(world, Fault::Slow(place));
         world.nodes[place].paused_until = Instant::default();
-        world.nodes[place].disk.heal_reads();
+        end(world, Fault::BadReads(place));
+        end(world, Fault::Lying(place));
     }
 }

@@ -2,13 +2,17 @@
 //! network and disks, clients that know what may be true, and faults. One seed decides everything, so a failure is told
 //! again by its number. Never opens a real file or socket, and never reads a real clock.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod callers;
 mod client;
 mod consensus;
 mod copier;
+mod damage;
 mod durable;
 mod faults;
 mod hashes;
+mod layout;
 mod lessee;
 mod linear;
 mod looks;
@@ -17,9 +21,12 @@ mod net;
 mod node;
 mod operator;
 mod plan;
+mod promise;
 mod questions;
 mod reading;
+mod restart;
 mod roster;
+mod rot;
 mod shrink;
 mod states;
 mod trace;

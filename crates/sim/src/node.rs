@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::clock::Instant;
+use api::version::Line;
 use disk::Disk;
 use disk::mem::MemDisk;
 use member::frontend::{Frontend, Output, Token};
@@ -15,6 +16,8 @@ use member::{
     Config, Error, Fatal, InitialMember, Job, Log, LogLine, Opened, Router, ToApply, ToCommitter, ToDecide,
     ToFront, ToPeer, ToPersist,
 };
+
+use crate::damage::Health;
 
 /// Front threads of each member.
 pub const FRONTS: usize = 2;
@@ -284,6 +287,8 @@ pub struct Node {
     pub started: Instant,
     /// How fast its clock runs.
     pub rate: f64,
+    /// How fast the clock of the next process will run.
+    pub next_rate: f64,
     /// How far its clock jumped ahead.
     pub jumped: Duration,
     /// The process, if there is one.
@@ -294,6 +299,14 @@ pub struct Node {
     pub sync_time: Duration,
     /// Its member was removed from the cluster, or it never had one.
     pub vacant: bool,
+    /// In what state its disk is.
+    pub health: Health,
+    /// Until then its member may stop, or refuse to start: its disk did not work.
+    pub excused_until: Instant,
+    /// As which line it was last started, if it is to be another one now.
+    pub line_before: Option<Line>,
+    /// By how much its time of day is wrong, in milliseconds.
+    pub wall_ahead_ms: u64,
 }
 
 impl Node {
@@ -325,11 +338,16 @@ impl Node {
             life: 0,
             started: Instant::default(),
             rate: 1.0,
+            next_rate: 1.0,
             jumped: Duration::ZERO,
             running: None,
             paused_until: Instant::default(),
             sync_time: Duration::from_micros(500),
             vacant: false,
+            health: Health::Sound,
+            excused_until: Instant::default(),
+            line_before: None,
+            wall_ahead_ms: 0,
         }
     }
 
@@ -342,6 +360,13 @@ impl Node {
     pub fn global(&self, local: Instant) -> Instant {
         let ahead = local.since_start().saturating_sub(self.jumped);
         self.started + ahead.div_f64(self.rate)
+    }
+
+    /// The member whose process runs here.
+    pub fn id(&self) -> Option<u64> {
+        self.running
+            .as_ref()
+            .map(|running| running.member.shared.member_id)
     }
 
     /// Whether a process runs.

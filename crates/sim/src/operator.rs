@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::damage;
 use crate::faults::{self, Fault};
 use crate::world::{Event, World};
 
@@ -11,7 +12,7 @@ impl World {
     pub(crate) fn operator_acts(&mut self) {
         let again = Duration::from_millis(self.rng.u64(200..1500));
         self.after(again, Event::Operator);
-        if self.calm {
+        if self.calm || damage::is_busy(self) {
             return;
         }
         let seats = &self.truth.model.aside.roster.seats;

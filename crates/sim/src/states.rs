@@ -41,6 +41,10 @@ pub const STATES: &[&str] = &[
     "histories of a key searched",
     "NOSPACE raised",
     "NOSPACE disarmed",
+    "members that refused to start from a damaged disk",
+    "members that stopped because their disk was damaged",
+    "damaged members that were replaced",
+    "damage that did no harm",
 ];
 
 /// Those that were not reached.

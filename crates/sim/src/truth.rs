@@ -76,9 +76,15 @@ impl Truth {
         }
     }
 
-    /// A member has told a hash: equal revisions of equal compactions have equal ones, whoever tells them.
-    pub fn hashed(&mut self, answer: &api::etcdserverpb::HashKvResponse) -> Result<(), String> {
-        let of = (answer.hash_revision, answer.compact_revision);
+    /// A member has told the hash up to a revision that it was asked for: equal revisions of equal compactions
+    /// have equal ones, whoever tells them.
+    pub fn hashed(&mut self, asked: i64, answer: &api::etcdserverpb::HashKvResponse) -> Result<(), String> {
+        // Members of 3.5 do not say up to which revision it is.
+        let revision = answer.hash_revision.max(asked);
+        if revision == 0 {
+            return Ok(());
+        }
+        let of = (revision, answer.compact_revision);
         let before = *self.hashes.entry(of).or_insert(answer.hash);
         match before == answer.hash {
             true => Ok(()),

@@ -25,6 +25,7 @@ impl World {
             self.lift_quota(place);
             self.start(place);
         }
+        crate::damage::settle(self);
         let rest = self.now + Duration::from_secs(15);
         self.run_until(rest);
         for client in 0..self.clients.len() {

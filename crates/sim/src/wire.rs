@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use api::clock::Instant;
 use disk::Disk;
 use member::{HashAnswer, Parcel, ToDecide, ToPeer};
 
@@ -16,7 +17,10 @@ pub(crate) struct Landing {
     to: usize,
     message: raft::Message,
     content: Vec<u8>,
-    whole: bool,
+    /// The network lets it through.
+    reached: bool,
+    /// After how many bytes it was cut off, if it was.
+    cut: Option<usize>,
 }
 
 impl World {
@@ -103,11 +107,12 @@ impl World {
         }
         let reached = to.is_some_and(|to| !self.net.cut.contains(&(from, to)));
         let tear = if self.killer.shipments && !self.calm {
-            0.3
+            0.5
         } else {
             0.0
         };
         let torn = self.rng.f64() < self.net.tear.max(tear);
+        let cut = torn.then(|| self.rng.usize(0..content.len().max(1)));
         if reached && torn {
             self.trace.count("snapshots cut off");
         }
@@ -120,9 +125,40 @@ impl World {
             to: to.unwrap_or(from),
             message,
             content,
-            whole: reached && !torn,
+            reached,
+            cut,
         };
         self.after(takes, Event::Landing(Box::new(landing)));
+    }
+
+    /// The connections between two places break: what is on its way is lost, and the senders notice.
+    pub(crate) fn reset(&mut self, one: usize, other: usize) {
+        let is_between = |from: Option<usize>, to: usize| {
+            (from, to) == (Some(one), other) || (from, to) == (Some(other), one)
+        };
+        let on_the_way = self.agenda.iter().filter(|(_, event)| match event {
+            Event::Deliver { to, message } => is_between(self.by_id.get(&message.from).copied(), *to),
+            Event::Landing(landing) => is_between(Some(landing.from), landing.to),
+            _ => false,
+        });
+        let lost: Vec<(Instant, u64)> = on_the_way.map(|(at, _)| *at).collect();
+        for at in lost {
+            match self.agenda.remove(&at) {
+                Some(Event::Landing(mut landing)) => {
+                    let sent = self.rng.usize(0..landing.content.len().max(1));
+                    landing.cut = Some(landing.cut.map_or(sent, |cut| cut.min(sent)));
+                    self.trace.count("snapshots cut off");
+                    self.after(Duration::from_millis(1), Event::Landing(landing));
+                }
+                _ => self.trace.count("messages lost"),
+            }
+        }
+        for (from, to) in [(one, other), (other, one)] {
+            if let Some(id) = self.id_at(to) {
+                let life = self.nodes[from].life;
+                self.after(Duration::from_millis(1), Event::Lost { from, life, id });
+            }
+        }
     }
 
     pub(crate) fn deliver(&mut self, to: usize, message: Box<raft::Message>) {
@@ -150,14 +186,18 @@ impl World {
     pub(crate) fn land(&mut self, landing: Landing) {
         let id = landing.message.to;
         let sender = (landing.from, landing.life);
-        let arrived = landing.whole && self.nodes[landing.to].is_up() && self.accept(landing);
+        let arrived = landing.reached && self.nodes[landing.to].is_up() && self.accept(landing);
         if !arrived {
             self.trace.count("snapshots that did not arrive");
         }
         self.decide(sender.0, sender.1, ToDecide::SnapshotSent { id, arrived });
     }
 
-    pub(crate) fn accept(&mut self, landing: Landing) -> bool {
+    /// A transfer that was cut off leaves what came of it, for a moment or until the next start.
+    pub(crate) fn accept(&mut self, mut landing: Landing) -> bool {
+        landing.content.truncate(landing.cut.unwrap_or(usize::MAX));
+        // The transport knows how long it should have been, but is not trusted with that.
+        let asks = landing.cut.is_none() || self.rng.bool();
         let node = &mut self.nodes[landing.to];
         let name = format!("tmp{}", self.sequence);
         let path = node.config.snap_dir().join(name);
@@ -166,12 +206,25 @@ impl World {
             file.write_at(&landing.content, 0)?;
             file.sync_all()
         });
+        if !asks {
+            if self.rng.bool() {
+                drop(disk.remove_file(&path));
+            }
+            return false;
+        }
         let accepted = written.map_err(|error| error.to_string()).and_then(|()| {
             member::peer::accept_snapshot(&disk, &path, &landing.message, &node.config)
                 .map_err(|error| error.to_string())
         });
         let life = node.life;
         match accepted {
+            Ok(_) if landing.cut.is_some() => {
+                let (to, len) = (landing.to, landing.content.len());
+                self.wrong(format!(
+                    "m{to} accepts a snapshot that was cut off after {len} bytes"
+                ));
+                false
+            }
             Ok(_) => {
                 self.trace.count("snapshots that arrived");
                 self.decide(landing.to, life, ToDecide::Peer(Box::new(landing.message)));

@@ -12,6 +12,7 @@ use member::{Join, Router, ToApply, ToDecide, ToPeer};
 use crate::client::{Client, Waiting};
 use crate::consensus::{self, Consensus};
 use crate::copier::Copier;
+use crate::damage::Health;
 use crate::faults::{Fault, Faults};
 use crate::hashes::HashMail;
 use crate::lessee::Lessee;
@@ -81,6 +82,10 @@ pub(crate) enum Event {
     Start(usize),
     /// A fault ends.
     End(Fault),
+    /// The operator looks after a damaged member.
+    Repair(usize),
+    /// Members ask each other for their versions.
+    Versions,
 }
 
 /// See the module.
@@ -90,7 +95,7 @@ pub struct World {
     pub(crate) rng: fastrand::Rng,
     pub(crate) plan: Plan,
     /// Clients and watchers that are there.
-    actors: Vec<String>,
+    pub(crate) actors: Vec<String>,
     faults_drawn: u64,
     faults_seen: Vec<(u64, String)>,
     pub(crate) agenda: BTreeMap<(Instant, u64), Event>,
@@ -129,6 +134,8 @@ pub struct World {
     pub(crate) turns: BTreeMap<(usize, Stage), (u64, u32)>,
     /// Whether clients and faults rest.
     pub(crate) calm: bool,
+    /// Members whose disks were lost: nobody may come back as one of them.
+    pub(crate) gone: BTreeSet<u64>,
     pub(crate) violation: Option<String>,
 }
 
@@ -235,7 +242,7 @@ impl World {
         let mut nodes: Vec<Node> = (0..=size).map(|place| Node::new(place, size)).collect();
         nodes[size].vacant = true;
         for node in &mut nodes {
-            faults.configure(&mut node.config, &mut rng);
+            faults.configure(node, &mut rng);
         }
         let clients = (0..rng.usize(2..8))
             .map(|name| Client::new(name, (rng.usize(0..size), rng.usize(0..FRONTS)), &plan));
@@ -282,6 +289,7 @@ impl World {
             serial: BTreeMap::new(),
             turns: BTreeMap::new(),
             calm: false,
+            gone: BTreeSet::new(),
             violation: None,
         };
         for place in 0..size {
@@ -306,6 +314,7 @@ impl World {
         if world.rng.u8(0..3) == 0 {
             world.enters("switch".to_owned(), Event::Switch);
         }
+        world.after(Duration::from_secs(1), Event::Versions);
         let first = world.faults.pause(&mut world.rng);
         world.after(Duration::from_secs(2) + first, Event::Fault);
         world
@@ -385,6 +394,8 @@ impl World {
             Event::Fault => self.fault(),
             Event::Start(place) => self.start(place),
             Event::End(fault) => crate::faults::end(self, fault),
+            Event::Repair(place) => crate::damage::operate(self, place),
+            Event::Versions => crate::restart::exchange_versions(self),
         }
     }
 
@@ -415,16 +426,21 @@ impl World {
 
     pub(crate) fn start(&mut self, place: usize) {
         let node = &mut self.nodes[place];
-        if node.vacant || node.is_up() {
+        if node.vacant || node.is_up() || node.health.is_lost() {
             return;
         }
         node.life += 1;
         node.started = self.now;
         node.jumped = Duration::ZERO;
-        let unix_ms = EPOCH_MS + self.now.since_start().as_millis() as u64;
+        node.rate = node.next_rate;
+        let unix_ms = EPOCH_MS + self.now.since_start().as_millis() as u64 + node.wall_ahead_ms;
         let seed = self.rng.u64(..);
         match Running::start(&node.disk, &node.config, Instant::default(), unix_ms, seed) {
             Ok(running) => {
+                if !crate::damage::may_speak(self, place) {
+                    return;
+                }
+                let node = &self.nodes[place];
                 let shared = &running.member.shared;
                 if shared.pulse.committed() > running.member.views.peek().applied_index {
                     self.trace.count("starts with a log ahead of the data file");
@@ -451,9 +467,12 @@ impl World {
             // The machine died while it started.
             return self.die(place);
         }
-        if self.faults.may_break(place) {
+        if self.excused(place) {
             let delay = Duration::from_millis(self.rng.u64(100..3000));
             return self.after(delay, Event::Start(place));
+        }
+        if crate::damage::explains(self, place, &reason) || crate::restart::takes_back(self, place, &reason) {
+            return;
         }
         let id = self.by_id.iter().find(|(_, at)| **at == place).map(|(id, _)| *id);
         let was_removed = |id| self.truth.model.aside.roster.removed.contains(&id);
@@ -464,8 +483,26 @@ impl World {
         self.wrong(format!("m{place} refuses to start: {reason}"));
     }
 
+    /// Whether a fault of the disk entitles the member of a place to stop, or not to start.
+    fn excused(&mut self, place: usize) -> bool {
+        self.faults.may_break(place) || self.nodes[place].excused_until >= self.now
+    }
+
+    /// The member of a place, running or not.
+    pub(crate) fn id_at(&self, place: usize) -> Option<u64> {
+        let known = self.by_id.iter().find(|(_, at)| **at == place);
+        known.map(|(id, _)| *id)
+    }
+
+    /// The process that has applied most.
+    pub(crate) fn newest(&self) -> Option<&Running> {
+        let running = self.nodes.iter().filter_map(|node| node.running.as_ref());
+        running.max_by_key(|running| running.member.views.peek().applied_index)
+    }
+
     /// The process is gone, what it has not synced perhaps too.
     pub(crate) fn crash(&mut self, place: usize, mode: Option<CrashMode>) {
+        crate::damage::before_crash(self, place, mode);
         self.forget_process(place);
         let seed = self.rng.u64(..);
         let node = &mut self.nodes[place];
@@ -532,12 +569,14 @@ impl World {
         self.forget_process(place);
         let node = &mut self.nodes[place];
         node.vacant = true;
+        node.health = Health::Sound;
         node.disk = MemDisk::new();
         self.by_id.retain(|_, at| *at != place);
     }
 
     /// Gives a free place to a member that was added with the place's URL.
     pub(crate) fn settle_in(&mut self, place: usize, join: Join) {
+        let line = crate::restart::line_to_join(self);
         let node = &mut self.nodes[place];
         node.vacant = false;
         node.config.new_cluster = false;
@@ -546,6 +585,7 @@ impl World {
             peer_urls: node.config.advertise_peer_urls.clone(),
         }];
         node.config.join = Some(join);
+        node.config.line = line.unwrap_or(node.config.line);
         self.after(Duration::from_millis(50), Event::Start(place));
     }
 
@@ -693,12 +733,12 @@ impl World {
             }
         }
         if let Err(what) = self.check_state(place, &view) {
-            return self.wrong(what);
+            return self.misread(place, what);
         }
         if self.rng.u16(0..2000) == 0
             && let Err(what) = self.truth.check_content(id, &view)
         {
-            return self.wrong(what);
+            return self.misread(place, what);
         }
         let mut voted = false;
         for message in sent {
@@ -738,6 +778,14 @@ impl World {
         self.plan(place);
     }
 
+    /// A judge's look at a store. That it fails is no wrong answer: a member stops over it.
+    fn misread(&mut self, place: usize, what: String) {
+        match what.contains("cannot read") {
+            true => self.broke(place, &what),
+            false => self.wrong(what),
+        }
+    }
+
     /// Whether the cluster has removed the member, as any process knows.
     pub(crate) fn is_removed(&self, id: u64) -> bool {
         let mut running = self.nodes.iter().filter_map(|node| node.running.as_ref());
@@ -749,7 +797,10 @@ impl World {
         if self.nodes[place].disk.stopped() {
             return self.die(place);
         }
-        if !self.faults.may_break(place) {
+        if !self.excused(place) {
+            if crate::damage::explains(self, place, reason) {
+                return;
+            }
             return self.wrong(format!("m{place} breaks: {reason}"));
         }
         self.trace.count("members that stopped for a fault of their disk");

@@ -7,7 +7,7 @@ use std::time::Duration;
 const SPAN: Duration = Duration::from_secs(30);
 
 /// Some of the states come once in twenty worlds.
-const WORLDS: u64 = 60;
+const WORLDS: u64 = 90;
 
 #[test]
 fn worlds_hold_what_is_promised_and_get_everywhere() {

@@ -23,6 +23,7 @@ pub mod fuzz;
 mod gather;
 mod headers;
 mod host;
+mod host_header;
 mod io;
 mod lane;
 pub mod message;
@@ -40,6 +41,7 @@ mod writer;
 pub use client::{Call, CallError, call_and_wait};
 pub use dial::Dialer;
 pub use host::{Answer, Count, Host, Question, Reply};
+pub use host_header::host_refusal;
 pub use io::Connection;
 pub use transport::{Door, Doorway, Options, Transport};
 

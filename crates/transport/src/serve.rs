@@ -10,6 +10,7 @@ use api::url;
 use http::header::{ALLOW, CONNECTION};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use member::LogLine;
@@ -20,6 +21,7 @@ use crate::core::Core;
 use crate::framing::MESSAGE_BYTES_MAX;
 use crate::headers::{self, CLUSTER_ID, FROM, PEER_URLS, TO, VERSION};
 use crate::host::{Answer, Count, Question, Reply};
+use crate::host_header::host_refusal;
 use crate::io::{Connection, HyperIo, TokioTimer};
 use crate::message::{self, Received};
 use crate::peer::StreamKind;
@@ -76,6 +78,9 @@ async fn respond(
     request: Request<Incoming>,
     sender: &str,
 ) -> Option<Response<Outbound>> {
+    if let Some(reason) = host_refusal(&request) {
+        return Some(refuse_host(reason));
+    }
     let path = request.uri().path();
     if path == pipeline::PATH {
         return Some(whole(post(core, remotes, request, sender).await));
@@ -93,6 +98,22 @@ async fn respond(
         return Some(whole(Answer::error(404, "404 page not found")));
     }
     other(core, request).await.map(whole)
+}
+
+/// As Go, which has the reason in the first line as well.
+fn refuse_host(reason: &'static str) -> Response<Outbound> {
+    let mut response = whole(Answer {
+        status: 400,
+        headers: vec![
+            ("content-type".to_owned(), "text/plain; charset=utf-8".to_owned()),
+            ("connection".to_owned(), "close".to_owned()),
+        ],
+        body: format!("400 Bad Request{reason}").into(),
+    });
+    if let Ok(phrase) = ReasonPhrase::try_from(format!("Bad Request{reason}")) {
+        response.extensions_mut().insert(phrase);
+    }
+    response
 }
 
 /// A message as a request of its own.

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 
 use bytes::BytesMut;
@@ -69,20 +69,24 @@ fn refusals_are_those_of_go() {
         ("GET", "/raft/stream/message/7", &to_me, b"", "410", "removed member"),
         ("GET", "/raft/stream/message/9", &to_me, b"", "404", "error sender not found"),
         ("GET", "/raft/else", &known, b"", "404", "404 page not found"),
+        ("GET", "/raft/probing", "", b"", "400", "400 Bad Request: missing required Host header"),
+        ("GET", "/raft/probing", "Host: a/b\r\n", b"", "400", "400 Bad Request: malformed Host header"),
+        ("POST", "/raft", "Host: a\r\nHost: b\r\n", b"", "400", "400 Bad Request"),
     ];
     for (method, path, headers, body, status, text) in table {
         let answer = raw(one.address, &request(method, path, headers, body));
         let place = format!("{method} {path} {headers}: {answer}");
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{place}");
         let (head, found) = answer.split_once("\r\n\r\n").unwrap();
-        let expected = if text.is_empty() {
-            String::new()
+        let is_of_http = text.starts_with("400 Bad");
+        let expected = if text.is_empty() || is_of_http {
+            (*text).to_owned()
         } else {
             format!("{text}\n")
         };
         assert_eq!(found, expected, "{place}");
         let has_cluster = head.contains(&format!("x-etcd-cluster-id: {CLUSTER:x}"));
-        let is_ours = path.starts_with("/raft/else");
+        let is_ours = path.starts_with("/raft/else") || is_of_http;
         assert_eq!(has_cluster, !matches!(*status, "405") && !is_ours, "{place}");
     }
     // Of all these one message was for raft.
@@ -173,7 +177,7 @@ fn two_streams_of_one_kind_do_not_live_together() {
         stream.write_all(head.as_bytes()).unwrap();
         stream
     };
-    let _stream = ask();
+    let mut stream = ask();
     // The real one lost its stream, and takes it back.
     other.host.wait("the loss", |told| {
         let text = "lost TCP streaming connection with remote peer";
@@ -183,6 +187,13 @@ fn two_streams_of_one_kind_do_not_live_together() {
         let text = "closed TCP streaming connection with remote peer";
         (told.lines.iter().filter(|line| line.msg == text).count() >= 2).then_some(())
     });
+    // The other one ends as a body does.
+    let mut seen = Vec::new();
+    stream
+        .set_read_timeout(Some(std::time::Duration::from_secs(60)))
+        .unwrap();
+    stream.read_to_end(&mut seen).unwrap();
+    assert!(seen.ends_with(b"\r\n0\r\n\r\n"), "{seen:?}");
     one.send(Message::new(MessageKind::Heartbeat, 2, 1, 5));
     other
         .host

@@ -1,25 +1,15 @@
 //! The Host header of a request over HTTP/1.1, held to Go's rules before anything is served
 //! (net/http/server.go readRequest, golang.org/x/net/http/httpguts ValidHostHeader).
 
-use http::header::{CONNECTION, CONTENT_TYPE, HOST};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_TYPE};
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 
 use super::body::Body;
 
 /// The refusal of a request whose Host header is not as it must be; `None` if it may be served.
 pub fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let reason = match (hosts.next(), hosts.next()) {
-        (Some(_), Some(_)) => "",
-        (Some(host), None) if host.as_bytes().iter().all(|byte| is_of_host(*byte)) => return None,
-        (Some(_), None) => ": malformed Host header",
-        // HTTP/1.0 knows none, and what CONNECT asks for is its own host.
-        (None, _) if request.version() < Version::HTTP_11 || request.method() == Method::CONNECT => {
-            return None;
-        }
-        (None, _) => ": missing required Host header",
-    };
+    let reason = transport::host_refusal(request)?;
     let mut response = Response::new(Body::full(format!("400 Bad Request{reason}")));
     *response.status_mut() = StatusCode::BAD_REQUEST;
     let headers = response.headers_mut();
@@ -34,14 +24,11 @@ pub fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
     Some(response)
 }
 
-/// What may stand in a host: RFC 3986's characters of names, addresses and ports.
-fn is_of_host(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(&byte)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header::HOST;
+    use http::{Method, Version};
 
     fn check(version: Version, method: Method, hosts: &[&str], expect: Option<&str>) {
         let mut request = Request::builder().version(version).method(method);

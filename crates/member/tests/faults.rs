@@ -292,15 +292,25 @@ fn check_refused(disk: &MemDisk, config: &Config, expected: &str) {
 #[test]
 fn what_cannot_be_served_is_refused_with_a_reason() {
     let disk = MemDisk::new();
-    let member = |name: &str| InitialMember {
+    let member = |name: &str, url: &str| InitialMember {
         name: name.to_owned(),
-        peer_urls: vec!["http://localhost:2380".to_owned()],
+        peer_urls: vec![url.to_owned()],
     };
+    let own = member("default", "http://localhost:2380");
     let three = Config {
-        initial_cluster: vec![member("default"), member("b"), member("c")],
+        initial_cluster: vec![own.clone(), member("b", "http://b:1"), member("c", "http://c:1")],
         ..config()
     };
     check_refused(&disk, &three, "--initial-cluster names 3 members");
+    let twice = Config {
+        initial_cluster: vec![own, member("b", "http://localhost:2380")],
+        ..config()
+    };
+    check_refused(
+        &disk,
+        &twice,
+        "initial cluster b=http://localhost:2380,default=http://localhost:2380 has duplicate url",
+    );
     let existing = Config {
         new_cluster: false,
         ..config()

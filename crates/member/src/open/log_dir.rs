@@ -62,6 +62,8 @@ pub(super) fn plan_new(config: &Config) -> Result<NewMember, Error> {
         ));
     }
     let own = own_member(config)?;
+    check_advertised(config, own)?;
+    check_urls(config)?;
     if config.initial_cluster.len() > 1 && !config.has_peers {
         return Err(Error::Refused(format!(
             "--initial-cluster names {} members: messages between members are not supported yet; \
@@ -98,6 +100,7 @@ pub(super) fn plan_new(config: &Config) -> Result<NewMember, Error> {
 /// membership/cluster.go, ValidateClusterAndAssignIDs).
 fn plan_join(config: &Config, join: &Join) -> Result<NewMember, Error> {
     let own = own_member(config)?;
+    check_urls(config)?;
     let urls = sorted(&own.peer_urls);
     let found = join
         .members
@@ -123,9 +126,9 @@ fn sorted(urls: &[String]) -> Vec<String> {
     urls
 }
 
-/// The entry of `--initial-cluster` that is this member (etcd: server/config/config.go, VerifyBootstrap).
+/// The entry of `--initial-cluster` that is this member (etcd: server/config/config.go, hasLocalMember).
 fn own_member(config: &Config) -> Result<&InitialMember, Error> {
-    let own = config
+    config
         .initial_cluster
         .iter()
         .find(|member| member.name == config.name)
@@ -134,7 +137,35 @@ fn own_member(config: &Config) -> Result<&InitialMember, Error> {
                 "couldn't find local name {:?} in the initial cluster configuration",
                 config.name
             ))
-        })?;
+        })
+}
+
+/// No URL stands for two members, or twice for one (etcd: CheckDuplicateURL).
+fn check_urls(config: &Config) -> Result<(), Error> {
+    let members = config.initial_cluster.iter();
+    let mut pairs: Vec<(&str, &str)> = members
+        .flat_map(|member| {
+            member
+                .peer_urls
+                .iter()
+                .map(|url| (member.name.as_str(), url.as_str()))
+        })
+        .collect();
+    let mut urls: Vec<&str> = pairs.iter().map(|(_, url)| *url).collect();
+    urls.sort_unstable();
+    if urls.windows(2).all(|pair| pair[0] != pair[1]) {
+        return Ok(());
+    }
+    pairs.sort_unstable();
+    let cluster: Vec<String> = pairs.iter().map(|(name, url)| format!("{name}={url}")).collect();
+    Err(Error::Refused(format!(
+        "initial cluster {} has duplicate url",
+        cluster.join(",")
+    )))
+}
+
+/// A new member is reached where the cluster looks for it (etcd: advertiseMatchesCluster).
+fn check_advertised(config: &Config, own: &InitialMember) -> Result<(), Error> {
     if sorted(&own.peer_urls) != sorted(&config.advertise_peer_urls) {
         return Err(Error::Refused(format!(
             "--initial-cluster has {}={} but missing from --initial-advertise-peer-urls={}",
@@ -143,7 +174,7 @@ fn own_member(config: &Config) -> Result<&InitialMember, Error> {
             config.advertise_peer_urls.join(",")
         )));
     }
-    Ok(own)
+    Ok(())
 }
 
 /// Makes the log of a new member: its identity, and in a new cluster as its first entries the members.

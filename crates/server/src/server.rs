@@ -93,8 +93,13 @@ impl Server {
         let disk: Arc<dyn Disk> = Arc::new(MeasuredDisk::new(disk, metrics.clone(), log.clone()));
         announce_start(&config, &log, fronts, is_initialized);
         let clock = Clock::start();
-        let member_config = member_config(&config, fronts)?;
+        let mut member_config = member_config(&config, fronts)?;
+        let dialer = peers::dialer(&config, guards.dialing());
+        peers::before_opening(&mut member_config, &*disk, &dialer, &log).map_err(StartError::Settings)?;
         let mut opened = open_patiently(&disk, &member_config, clock, &log)?;
+        if is_initialized && config.gates.is_on("InitialCorruptCheck") {
+            peers::before_serving(&opened, &member_config, &dialer, &log).map_err(StartError::Settings)?;
+        }
         let seats = std::mem::take(&mut opened.fronts);
         let shared = opened.shared.clone();
         let views = seats.first().map(|seat| seat.views.clone());
@@ -110,6 +115,7 @@ impl Server {
                 metrics: metrics.clone(),
                 warning_apply_duration: config.warning_apply_duration,
                 events: sender.clone(),
+                request_timeout: member_config.request_timeout(),
                 tick: Duration::from_millis(config.heartbeat_ms),
                 reads: Pool::start("read", READ_THREADS)?,
                 long: Pool::start("long", LONG_THREADS)?,
@@ -120,7 +126,7 @@ impl Server {
         guards.announce_clients(&config, &log);
         let around = peers::Around {
             config: member_config,
-            dialer: peers::dialer(&config, guards.dialing()),
+            dialer,
             disk,
             log: log.clone(),
             metrics: metrics.clone(),
@@ -161,7 +167,8 @@ impl Server {
                 .text("address", &listener.address)
                 .emit();
         }
-        peers::start(&server.driver, around, peer_doors)?;
+        let front = server.fronts.first().expect("there is a front thread at least");
+        peers::start(&server.driver, around, front, peer_doors)?;
         Ok(server)
     }
 

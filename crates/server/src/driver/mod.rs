@@ -77,6 +77,8 @@ pub struct Driver {
     log: Log,
     metrics: Arc<Metrics>,
     warning_apply_duration: std::time::Duration,
+    /// How long another member may take to answer a question.
+    patience: std::time::Duration,
     events: Sender<Event>,
     /// When apply wants to run next.
     apply_wake: timer::Alarm,
@@ -108,6 +110,8 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
     /// `--warning-apply-duration`.
     pub warning_apply_duration: std::time::Duration,
+    /// How long a request may wait for consensus.
+    pub request_timeout: std::time::Duration,
     /// Threads for reads.
     pub reads: Pool,
     /// Threads for what takes long.
@@ -139,6 +143,7 @@ impl Driver {
             log: around.log,
             metrics: around.metrics,
             warning_apply_duration: around.warning_apply_duration,
+            patience: around.request_timeout,
             events: around.events,
             apply_wake: timer::Alarm::off(),
             persist_wake: timer::Alarm::off(),

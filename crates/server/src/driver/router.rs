@@ -1,13 +1,14 @@
 //! The member's seam, made of queues. No method runs a stage: who called the stage settles later.
 
 use member::{
-    Fatal, HashAnswer, Job, JobKind, Level as MemberLevel, LogLine, LogValue, Measure, PeerAnswer, Router,
-    ToApply, ToCommitter, ToDecide, ToFront, ToPeer, ToPersist,
+    Fatal, Job, JobKind, Level as MemberLevel, LogLine, LogValue, Measure, Router, ToApply, ToCommitter,
+    ToDecide, ToFront, ToPeer, ToPersist,
 };
 
 use super::{Driver, Event, FromMember};
 use crate::config::Span;
 use crate::log::{Level, Log};
+use crate::peers::asks;
 
 impl member::Log for Driver {
     fn log(&self, line: LogLine) {
@@ -79,16 +80,16 @@ impl Router for Driver {
                 id: parcel.message.to,
                 arrived: false,
             }),
-            // This release asks other members nothing.
-            (ToPeer::Ask { id, .. }, _) => self.to_apply(ToApply::PeerAnswered {
-                id,
-                answer: PeerAnswer::Silent,
-            }),
-            (ToPeer::AskHash { to, revision }, _) => self.to_apply(ToApply::PeerHash(HashAnswer {
-                from: to,
-                revision,
-                hash: None,
-            })),
+            (ToPeer::Ask { to, id, question }, _) => {
+                if let Some(driver) = self.myself.upgrade() {
+                    asks::ask_leader(&driver, to, id, question, self.patience);
+                }
+            }
+            (ToPeer::AskHash { to, revision }, _) => {
+                if let Some(driver) = self.myself.upgrade() {
+                    asks::ask_hash(&driver, self.shared.cluster_id, to, revision, self.patience);
+                }
+            }
         }
     }
 

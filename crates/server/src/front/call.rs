@@ -7,7 +7,7 @@ use std::task::{Poll, Waker};
 
 use api::error::Status;
 use bytes::Bytes;
-use member::frontend::{Context, Method, StreamPoll, Token};
+use member::frontend::{Context, Method, PeerCall, StreamPoll, Token};
 
 use super::{Front, Owner};
 
@@ -56,10 +56,13 @@ impl Drop for Pending<'_> {
 pub async fn unary(front: &Front, method: Method, message: Bytes, context: Context) -> Result<Bytes, Status> {
     let desk = Rc::new(Desk::default());
     let owner: Rc<dyn Owner> = desk.clone();
-    let token = match front.call(&owner, 0, method, message, context) {
-        Ok(result) => return result,
-        Err(token) => token,
-    };
+    match front.call(&owner, 0, method, message, context) {
+        Ok(result) => result,
+        Err(token) => answered(front, &desk, token).await,
+    }
+}
+
+async fn answered(front: &Front, desk: &Desk, token: Token) -> Result<Bytes, Status> {
     let mut pending = Pending {
         front,
         token: Some(token),
@@ -74,6 +77,16 @@ pub async fn unary(front: &Front, method: Method, message: Bytes, context: Conte
     .await;
     pending.token = None;
     result
+}
+
+/// Makes a call of another member.
+pub async fn peer(front: &Front, call: PeerCall, context: Context) -> Result<Bytes, Status> {
+    let desk = Rc::new(Desk::default());
+    let owner: Rc<dyn Owner> = desk.clone();
+    match front.peer_call(&owner, 0, call, context) {
+        Ok(result) => result,
+        Err(token) => answered(front, &desk, token).await,
+    }
 }
 
 /// Makes a unary call whose answer nobody awaits.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use api::error::Status;
 use bytes::Bytes;
 use member::Shared;
-use member::frontend::{Context, Frontend, Method, Outcome, StreamPoll, Token};
+use member::frontend::{Context, Frontend, Method, Outcome, PeerCall, StreamPoll, Token};
 use slab::Slab;
 use tokio::sync::Semaphore;
 
@@ -217,6 +217,31 @@ impl Front {
             Outcome::Done(result) => {
                 self.release(token);
                 self.answered_at_once(&asked, &result);
+                Ok(result)
+            }
+            Outcome::Pending => {
+                self.inbox.ring();
+                Err(token)
+            }
+        }
+    }
+
+    /// A call of another member, as `call`.
+    pub fn peer_call(
+        &self,
+        owner: &Rc<dyn Owner>,
+        slot: usize,
+        call: PeerCall,
+        context: Context,
+    ) -> Result<Result<Bytes, Status>, Token> {
+        let token = self.admit(owner, slot, None);
+        let outcome = self
+            .frontend
+            .borrow_mut()
+            .peer_call(token, call, &context, self.now());
+        match outcome {
+            Outcome::Done(result) => {
+                self.release(token);
                 Ok(result)
             }
             Outcome::Pending => {

@@ -12,6 +12,7 @@ use member::FrontSeat;
 use member::frontend::Frontend;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{LocalSet, spawn_local};
+use transport::{Question, Reply};
 
 use super::handshake;
 use super::socket::{Plain, Speech};
@@ -22,6 +23,7 @@ use crate::guard::Guard;
 use crate::http;
 use crate::http::Offer;
 use crate::listen::{self, Door, Incoming, Listener};
+use crate::peers::answers;
 
 /// How long a client may take to say what it speaks: grpc-go's connection timeout.
 pub const FIRST_WORDS_MAX: Duration = Duration::from_secs(120);
@@ -34,6 +36,8 @@ pub enum Order {
     Serve(Incoming, Door, Option<Arc<Guard>>),
     /// Accept connections for all front threads.
     Accept(Vec<Listener>, Arc<Vec<Orders>>),
+    /// Answer another member.
+    Answer(Question, Reply),
     /// Finish.
     Stop,
 }
@@ -78,6 +82,9 @@ async fn live(front: Rc<Front>, mut queue: UnboundedReceiver<Order>, events: Sen
                     let accepting = accept(front.clone(), listener, all.clone());
                     acceptors.push(spawn_local(accepting));
                 }
+            }
+            Order::Answer(question, reply) => {
+                spawn_local(answers::answer(front.clone(), question, reply));
             }
             Order::Stop => break,
         }

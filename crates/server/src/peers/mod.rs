@@ -1,8 +1,15 @@
 //! The member as its connections to others see it: what comes from them goes to the stages, what they ask
 //! is answered. Opens no socket of its own.
 
-mod answers;
+pub mod answers;
+pub mod asks;
+mod begin;
+mod first_check;
+mod join;
 mod versions;
+mod words;
+
+pub use begin::{before_opening, before_serving};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,12 +22,13 @@ use disk::Disk;
 use member::{LogLine, Router, Shared, ToDecide};
 use raft::Message;
 use tls::ClientSide;
+use tokio::sync::mpsc::WeakUnboundedSender;
 use tokio::task::spawn_local;
 use transport::{Count, Dialer, Door, Host, Options, Question, Reply, Transport};
 
 use crate::config::Config;
 use crate::driver::{Clock, Driver, lock};
-use crate::front::handshake;
+use crate::front::{Order, Orders, handshake};
 use crate::listen::{self, Listener};
 use crate::log::Log;
 use crate::metrics::Metrics;
@@ -38,6 +46,8 @@ pub struct Peers {
     log: Log,
     metrics: Arc<Metrics>,
     clock: Clock,
+    /// Who answers other members. It ends when nobody can give it orders any more.
+    front: WeakUnboundedSender<Order>,
     /// Since when others can be reached.
     active: Mutex<BTreeMap<u64, Instant>>,
     /// That this member was removed has been said.
@@ -78,8 +88,13 @@ pub fn dialer(config: &Config, side: Option<Arc<ClientSide>>) -> Dialer {
     }
 }
 
-/// Starts the connections of a member that runs.
-pub fn start(driver: &Arc<Driver>, around: Around, doors: Vec<Listener>) -> std::io::Result<()> {
+/// Starts the connections of a member that runs; what others ask is answered by `front`.
+pub fn start(
+    driver: &Arc<Driver>,
+    around: Around,
+    front: &Orders,
+    doors: Vec<Listener>,
+) -> std::io::Result<()> {
     let shared = around.shared;
     let options = Options {
         member_id: shared.member_id,
@@ -100,6 +115,7 @@ pub fn start(driver: &Arc<Driver>, around: Around, doors: Vec<Listener>) -> std:
         log: around.log,
         metrics: around.metrics,
         clock: around.clock,
+        front: front.downgrade(),
         active: Mutex::default(),
         is_leaving: AtomicBool::new(false),
     });
@@ -194,7 +210,10 @@ impl Host for Peers {
     }
 
     fn answer(&self, question: Question, reply: Reply) {
-        answers::answer(&self.shared, &question, reply);
+        // Where the front thread has ended, the connection ends without an answer.
+        if let Some(front) = self.front.upgrade() {
+            let _ = front.send(Order::Answer(question, reply));
+        }
     }
 
     fn count(&self, count: Count) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::error::{self, Status};
 use api::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction};
-use api::version::{Line, Version};
+use api::version::{Line, MIN_CLUSTER_VERSION, Version};
 use bytes::Bytes;
 use mvcc::{Published, Store, View, schema};
 
@@ -351,8 +351,10 @@ impl Machine {
     /// Whether a txn that nobody here waits for loses its ranges before its checks: so do all
     /// members up to 3.6, and a member that did not would differ from them where a check fails.
     fn strips_ranges(&self) -> bool {
+        // The lowest of all stands for a cluster whose members have not been asked yet.
         let version = self.shared.membership.version;
-        version.unwrap_or(self.options.line.version()) < Version::new(3, 7, 0)
+        let decided = version.filter(|version| *version > MIN_CLUSTER_VERSION);
+        decided.unwrap_or(self.options.line.version()) < Version::new(3, 7, 0)
     }
 
     fn writer(&mut self, answered: bool) -> Writer<'_> {

@@ -49,8 +49,15 @@ const TICKS_MISSED_MAX: u32 = 3;
 /// A lone voter keeps this many applied entries in memory: nobody will ask for them.
 const LONE_ENTRIES_KEPT: u64 = 64;
 
-/// How many applied entries more make it worth to drop them from memory.
-const COMPACT_EVERY: u64 = 1024;
+/// Entries that a learner may lack and still be waited for.
+const LEARNER_LAG_MAX: u64 = 64;
+
+/// How long a promotion waits for a learner that lacks no more than that.
+const LEARNER_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Applied entries are dropped from memory at least every so many; where snapshots are more frequent, as
+/// often as they are.
+const COMPACT_EVERY_MAX: u64 = 1024;
 
 /// The raft stage.
 pub struct Decide {
@@ -62,6 +69,8 @@ pub struct Decide {
     clock: (Duration, Duration),
     /// Entries kept in memory for members that lag.
     catchup_entries: u64,
+    /// How many applied entries more make it worth to drop them from memory.
+    compact_every: u64,
     has_peers: bool,
     waiting: VecDeque<Waiting>,
     /// A lone voter campaigns as soon as it has applied what was committed at the start.
@@ -72,6 +81,8 @@ pub struct Decide {
     file_full: bool,
     overloaded: bool,
     unwritten: Unwritten,
+    /// Promotions of learners that have nearly caught up.
+    promotions: Vec<Promotion>,
     /// Bytes of the proposals that raft has not been given yet.
     pending_bytes: u64,
     stopping: Stopping,
@@ -106,6 +117,14 @@ struct Proposal {
     data: Bytes,
     /// It is dropped where this member does not lead.
     as_leader: bool,
+}
+
+/// A promotion that waits until the learner has answered.
+struct Promotion {
+    id: u64,
+    change: raftpb::ConfChange,
+    refusal: Option<Status>,
+    until: Instant,
 }
 
 /// A proposal that waits for a leader.
@@ -169,6 +188,7 @@ impl Decide {
             request_timeout: config.request_timeout(),
             clock: (config.tick, config.election_timeout()),
             catchup_entries: config.snapshot_catchup_entries,
+            compact_every: config.snapshot_count.clamp(1, COMPACT_EVERY_MAX),
             has_peers: config.has_peers,
             waiting: VecDeque::new(),
             campaign_at,
@@ -177,6 +197,7 @@ impl Decide {
             file_full: false,
             overloaded: false,
             unwritten: Unwritten::default(),
+            promotions: Vec::new(),
             pending_bytes: 0,
             stopping: Stopping::No,
         }
@@ -192,6 +213,7 @@ impl Decide {
             }
             self.take(input, &mut proposals, now, router);
         }
+        self.promote_waiting(&mut proposals, now, router);
         self.propose(&mut proposals, now, router);
         self.campaign();
         self.hand_over(now, router);
@@ -204,7 +226,7 @@ impl Decide {
         match input {
             ToDecide::Ask(asks) => {
                 for ask in asks {
-                    self.take_ask(ask, proposals, router);
+                    self.take_ask(ask, proposals, now, router);
                 }
             }
             ToDecide::Tick => {
@@ -225,6 +247,8 @@ impl Decide {
                 if let Err(fatal) = self.raft.apply_conf_change(change) {
                     self.shared.fail(router, "raft", fatal.to_string());
                 }
+                // A learner that became a voter serves from now on.
+                self.publish();
             }
             ToDecide::Peer(message) => self.take_message(*message, router),
             ToDecide::Unreachable { id } => self.raft.report_unreachable(id),
@@ -262,7 +286,7 @@ impl Decide {
         }
     }
 
-    fn take_ask(&mut self, ask: AskDecide, proposals: &mut Vec<Proposal>, router: &dyn Router) {
+    fn take_ask(&mut self, ask: AskDecide, proposals: &mut Vec<Proposal>, now: Instant, router: &dyn Router) {
         match ask {
             AskDecide::Propose { id, data } => {
                 self.admit(id, raft::EntryKind::Normal, data, proposals, router);
@@ -282,6 +306,15 @@ impl Decide {
                 self.admit(id, raft::EntryKind::ConfChange, data, proposals, router);
             }
             AskDecide::Promote { id, change, refusal } => {
+                if self.is_nearly_ready(change.node_id()) {
+                    let until = now + LEARNER_PATIENCE;
+                    return self.promotions.push(Promotion {
+                        id,
+                        change,
+                        refusal,
+                        until,
+                    });
+                }
                 match self.refuse_promotion(change.node_id(), refusal, router) {
                     Some(status) => self.refuse(id, status, router),
                     None => {
@@ -336,6 +369,54 @@ impl Decide {
 
     fn leads(&self) -> bool {
         self.raft.soft_state().role == raft::Role::Leader
+    }
+
+    /// What the leader's log has and what a member of it has of that, where this member leads.
+    fn progress_of(&self, id: u64) -> Option<(u64, u64)> {
+        let status = self.raft.status();
+        let matched = |id| {
+            status
+                .peers
+                .iter()
+                .find(|peer| peer.id == id)
+                .map(|peer| peer.matched)
+        };
+        self.leads()
+            .then(|| matched(status.id).zip(matched(id)))
+            .flatten()
+    }
+
+    /// Whether a learner is not in sync, but will be as soon as what is on its way to it is answered: a
+    /// small log moves by more than a tenth with an entry or two.
+    fn is_nearly_ready(&self, learner: u64) -> bool {
+        self.progress_of(learner).is_some_and(|(all, has)| {
+            has > 0 && has * 100 < all * LEARNER_READY_PERCENT && all - has <= LEARNER_LAG_MAX
+        })
+    }
+
+    /// Looks again at promotions that wait for a learner's answer.
+    fn promote_waiting(&mut self, proposals: &mut Vec<Proposal>, now: Instant, router: &dyn Router) {
+        if self.promotions.is_empty() {
+            return;
+        }
+        let waiting = std::mem::take(&mut self.promotions);
+        for promotion in waiting {
+            let learner = promotion.change.node_id();
+            if promotion.until > now && self.is_nearly_ready(learner) {
+                self.promotions.push(promotion);
+                continue;
+            }
+            let Promotion {
+                id, change, refusal, ..
+            } = promotion;
+            match self.refuse_promotion(learner, refusal, router) {
+                Some(status) => self.refuse(id, status, router),
+                None => {
+                    let data = Bytes::from(change.encode_to_vec());
+                    self.admit_as_leader(id, raft::EntryKind::ConfChange, data, proposals, router);
+                }
+            }
+        }
     }
 
     /// Why a learner may not become a voter now (etcd: server.go, isLearnerReady): only a leader
@@ -562,7 +643,7 @@ impl Decide {
     /// Drops applied entries from memory.
     fn compact(&mut self) {
         let (applied, first) = (self.raft.applied_index(), self.raft.first_index());
-        if applied < first + COMPACT_EVERY {
+        if applied < first + self.compact_every {
             return;
         }
         let state = self.raft.conf_state();

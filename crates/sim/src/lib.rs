@@ -11,6 +11,7 @@ mod copier;
 mod damage;
 mod durable;
 mod faults;
+mod flip;
 mod hashes;
 mod layout;
 mod lessee;

@@ -157,13 +157,6 @@ pub fn is_shown(disk: &MemDisk, db: &Path) -> bool {
 
 /// Flips a bit in a value that a client stored, which no format shows: only members that compare what they
 /// hold can find it.
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "no world knows yet what follows from the alarm that this raises"
-    )
-)]
 pub fn flip_value(disk: &MemDisk, db: &Path, rng: &mut fastrand::Rng) -> Option<Rot> {
     let layout = layout(&content(disk, db)?);
     let value = rng.choice(layout.values)?;

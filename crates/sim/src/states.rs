@@ -39,6 +39,7 @@ pub const STATES: &[&str] = &[
     "snapshots copied by clients",
     "ranges streamed",
     "histories of a key searched",
+    "flipped values found",
     "NOSPACE raised",
     "NOSPACE disarmed",
     "members that refused to start from a damaged disk",

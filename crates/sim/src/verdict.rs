@@ -49,6 +49,9 @@ impl World {
         for place in places {
             self.harvest(place);
         }
+        if self.violation.is_none() {
+            self.judge_flip();
+        }
     }
 
     /// What the dead held has gone.

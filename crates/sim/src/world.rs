@@ -137,6 +137,8 @@ pub struct World {
     /// Members whose disks were lost: nobody may come back as one of them.
     pub(crate) gone: BTreeSet<u64>,
     pub(crate) violation: Option<String>,
+    /// The place of which a stored value has flipped.
+    pub(crate) flipped: Option<usize>,
 }
 
 /// How a run ended.
@@ -264,6 +266,7 @@ impl World {
             faults_drawn: 0,
             faults_seen: Vec::new(),
             actors: Vec::new(),
+            flipped: None,
             agenda: BTreeMap::new(),
             sequence: 0,
             nodes,
@@ -372,6 +375,12 @@ impl World {
     }
 
     pub(crate) fn wrong(&mut self, what: String) {
+        if self.flipped.is_some() {
+            // What a flipped value makes wrong is for the comparison of the stores to find.
+            return self
+                .trace
+                .tell(self.now, format!("follows from the flip: {what}"));
+        }
         self.trace.tell(self.now, format!("VIOLATION: {what}"));
         self.violation.get_or_insert(what);
     }

@@ -343,7 +343,10 @@ fn hosts_are_asked_for_as_etcd_asks() {
                 let request = format!("{head}\r\nConnection: close\r\n\r\n");
                 let answer = http(port, &request).expect("an answer");
                 let status = answer.lines().next().unwrap_or_default();
-                format!("{head}: {status} {}", told(&answer))
+                // The versions of an etcd that has just started are its own matter.
+                let told = told(&answer);
+                let told = told.split('{').next().unwrap_or_default();
+                format!("{head}: {status} {told}")
             })
         });
         server.stop(Stop::Term);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use member::{Level, LogLine};
+use raft::MessageKind;
 
 use crate::body::{self, Outbound};
 use crate::client::{self, Wire};
@@ -29,6 +30,11 @@ pub(crate) async fn run(core: Arc<Core>, peer: Arc<Peer>) {
         let bytes = Bytes::from(message::encode(&message));
         let len = bytes.len() as u64;
         let url = peer.url();
+        if message.kind == MessageKind::Propose {
+            // Posted again after a connection broke, it might be done twice: it gets a new one, and that
+            // once (Go repeats no request of which something was sent).
+            wire = None;
+        }
         match post(&core, &peer, &url, bytes, &mut wire).await {
             Ok(()) => {
                 peer.activate(&core);

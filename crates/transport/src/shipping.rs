@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::Method;
 use member::{LogLine, Parcel, human_bytes};
 use tokio::sync::mpsc::{Sender, channel};
+use tokio::sync::oneshot;
 
 use crate::READ_MAX;
 use crate::body::{self, Outbound};
@@ -103,13 +104,29 @@ async fn post(
 ) -> Result<(), String> {
     let mut wire = Wire::open(&core.dialer, url, WRITE_MAX).await?;
     let (sender, chunks) = channel(CHUNKS_MAX);
+    let (done, all_read) = oneshot::channel();
     thread::Builder::new()
         .name("snapshot-send".into())
-        .spawn(move || read_file(head, &parcel, &sender))
+        .spawn(move || {
+            read_file(head, &parcel, &sender);
+            // Nobody waits for it if the connection broke.
+            let _ = done.send(());
+        })
         .map_err(|error| error.to_string())?;
     let headers = client::with_type(pipeline::identity(core), "application/octet-stream");
     let request = client::request(Method::POST, url, PATH, headers, Outbound::Chunks(chunks))?;
-    let mut response = wire.send_patiently(request, ANSWER_WAIT_MAX).await?;
+    // The file may take as long as it takes: what stands still ends by `WRITE_MAX`. Then it is the other
+    // side's turn.
+    let answer = wire.send(request);
+    tokio::pin!(answer);
+    let answered = tokio::select! {
+        answered = &mut answer => answered,
+        _ = all_read => {
+            let answered = tokio::time::timeout(ANSWER_WAIT_MAX, answer).await;
+            answered.unwrap_or_else(|_| Err("i/o timeout".to_owned()))
+        }
+    };
+    let mut response = answered?;
     let text = body::whole(response.body_mut(), ANSWER_BYTES_MAX, READ_MAX).await;
     let text = text.map_err(|error| error.to_string())?;
     pipeline::check_answer(

@@ -324,6 +324,8 @@ async fn run(remotes: Remotes, mut queue: UnboundedReceiver<Command>) {
     let mut tasks: BTreeMap<u64, (Arc<Peer>, Vec<AbortHandle>)> = BTreeMap::new();
     while let Some(command) = queue.recv().await {
         match command {
+            // Who was replaced before its turn came is not started: it would end its successor.
+            Command::Start(peer) if !core.peer(peer.id).is_some_and(|now| Arc::ptr_eq(&now, &peer)) => {}
             Command::Start(peer) => {
                 let started = start(&core, &peer);
                 if let Some((before, handles)) = tasks.insert(peer.id, (peer, started)) {

@@ -217,7 +217,7 @@ impl Decide {
         self.propose(&mut proposals, now, router);
         self.campaign();
         self.hand_over(now, router);
-        self.pump(now, router);
+        self.pump(router);
         self.compact();
         self.finish_stop(router);
     }
@@ -274,6 +274,10 @@ impl Decide {
     /// itself is broken ends the member.
     fn take_message(&mut self, message: raft::Message, router: &dyn Router) {
         let from = message.from;
+        // Whoever waits for a proposal of another member is told by nobody, and gives up in time.
+        if message.kind == raft::MessageKind::Propose && self.refusal().is_some() {
+            return;
+        }
         match self.raft.step(message) {
             Ok(()) => {}
             Err(error) if error.is_fatal() => self.shared.fail(router, "raft", error.to_string()),
@@ -477,6 +481,9 @@ impl Decide {
         }
         for proposal in proposals.drain(..) {
             let status = match proposal.as_leader {
+                // A leader that hands over takes nothing; who is told that it does not lead would ask
+                // it again at once.
+                true if self.leads() => Some(error::LEADER_CHANGED),
                 true => Some(error::NOT_LEADER),
                 false if self.waiting.len() >= WAITING_MAX => Some(error::REQUEST_TOO_MANY_REQUESTS),
                 false => None,
@@ -550,7 +557,7 @@ impl Decide {
     }
 
     /// Sends on what raft has for others, until it has nothing more.
-    fn pump(&mut self, now: Instant, router: &dyn Router) {
+    fn pump(&mut self, router: &dyn Router) {
         loop {
             while let Some(output) = self.raft.poll() {
                 self.send_on(output, router);
@@ -558,9 +565,16 @@ impl Decide {
             if self.waiting.is_empty() || self.raft.soft_state().leader == raft::NONE {
                 return;
             }
-            let mut proposals = Vec::with_capacity(self.waiting.len());
-            proposals.extend(self.waiting.drain(..).map(|waiting| waiting.proposal));
-            self.propose(&mut proposals, now, router);
+            let waiting = self.waiting.drain(..);
+            let (mut proposals, mut untils): (Vec<Proposal>, Vec<Instant>) =
+                waiting.map(|waiting| (waiting.proposal, waiting.until)).unzip();
+            self.submit(&mut proposals);
+            // The first ones are taken. The others wait no longer than they would have.
+            let untils = untils.split_off(untils.len() - proposals.len());
+            let left = proposals.into_iter().zip(untils);
+            self.waiting = left
+                .map(|(proposal, until)| Waiting { proposal, until })
+                .collect();
             if !self.waiting.is_empty() {
                 return;
             }

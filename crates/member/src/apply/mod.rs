@@ -476,6 +476,7 @@ impl Apply {
         self.own.term = role.term;
         if !self.is_leader() {
             self.corruption.abandon();
+            self.leadership_lost(now, router);
             if self.lessor.is_primary() {
                 self.demote(now, router);
             }

@@ -19,6 +19,10 @@ use crate::router::Router;
 /// Questions that may wait; more are refused.
 const WAITING_MAX: usize = 10_000;
 
+/// The time after which a read that was not answered is asked again, as the front threads do (etcd:
+/// server/etcdserver/read, readIndexRetryTime).
+const READ_RETRY: Duration = Duration::from_millis(500);
+
 /// The pause before a leader that could not be asked is asked again (etcd: v3_server.go, LeaseRenew).
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -58,15 +62,23 @@ pub(super) struct Questions {
     leader: Vec<Question>,
     /// An index to be applied: what was committed when they came may be what they ask about.
     applied: BTreeMap<u64, Vec<Question>>,
-    /// The read that shows whether this member still leads, and when it is given up.
-    confirming: Option<(u64, Instant)>,
+    /// The read that shows whether this member still leads.
+    confirming: Option<Confirming>,
     unconfirmed: Vec<Question>,
     /// Those that came after it was asked: they need another.
     unconfirmed_next: Vec<Question>,
-    /// The leader's answer.
-    sent: BTreeMap<u64, Question>,
+    /// The answer of a leader.
+    sent: BTreeMap<u64, (Question, u64)>,
     /// The end of a pause.
     pausing: VecDeque<(Instant, Question)>,
+}
+
+/// A read on its way. It may be lost, and is asked again.
+#[derive(Clone, Copy)]
+struct Confirming {
+    read: u64,
+    again: Instant,
+    until: Instant,
 }
 
 impl Questions {
@@ -80,7 +92,7 @@ impl Questions {
         let pause = self.pausing.front().map(|(at, _)| *at);
         pause
             .into_iter()
-            .chain(self.confirming.map(|(_, until)| until))
+            .chain(self.confirming.map(|read| read.again.min(read.until)))
             .min()
     }
 }
@@ -150,7 +162,7 @@ impl Apply {
         if to == raft::NONE {
             return self.questions.leader.push(question);
         }
-        self.questions.sent.insert(question.id, question);
+        self.questions.sent.insert(question.id, (question, to));
         router.to_peer(ToPeer::Ask {
             to,
             id: question.id,
@@ -163,14 +175,29 @@ impl Apply {
             return self.questions.unconfirmed_next.push(question);
         }
         self.questions.unconfirmed.push(question);
-        let id = self.own.next_id();
-        self.questions.confirming = Some((id, now + self.config.request_timeout()));
-        router.to_decide(ToDecide::Ask(vec![AskDecide::ReadIndex { id }]));
+        self.ask_read(now + self.config.request_timeout(), now, router);
+    }
+
+    fn ask_read(&mut self, until: Instant, now: Instant, router: &dyn Router) {
+        let read = self.own.next_id();
+        let again = now + READ_RETRY;
+        self.questions.confirming = Some(Confirming { read, again, until });
+        router.to_decide(ToDecide::Ask(vec![AskDecide::ReadIndex { id: read }]));
+    }
+
+    /// This member does not lead any more: no read will be answered, and another one is to be asked.
+    pub(super) fn leadership_lost(&mut self, now: Instant, router: &dyn Router) {
+        self.questions.confirming = None;
+        let mut waiting = std::mem::take(&mut self.questions.unconfirmed);
+        waiting.append(&mut self.questions.unconfirmed_next);
+        for question in waiting {
+            self.route(question, now, router);
+        }
     }
 
     /// A quorum took this member for the leader after the questions had come.
     pub(super) fn leadership_confirmed(&mut self, id: u64, now: Instant, router: &dyn Router) {
-        if self.questions.confirming.is_none_or(|(asked, _)| asked != id) {
+        if self.questions.confirming.is_none_or(|asked| asked.read != id) {
             return;
         }
         self.questions.confirming = None;
@@ -187,7 +214,7 @@ impl Apply {
 
     /// The leader has answered, or could not be asked.
     pub(super) fn peer_answered(&mut self, id: u64, answer: PeerAnswer, now: Instant) {
-        let Some(question) = self.questions.sent.remove(&id) else {
+        let Some((question, _)) = self.questions.sent.remove(&id) else {
             return;
         };
         let tell = match (question.what, answer) {
@@ -213,8 +240,14 @@ impl Apply {
 
     /// There is a leader, another one, or this one begins to decide about leases.
     pub(super) fn leader_known(&mut self, now: Instant, router: &dyn Router) {
-        let waiting = std::mem::take(&mut self.questions.leader);
+        let mut waiting = std::mem::take(&mut self.questions.leader);
         // What was asked of an earlier leader may never be answered by it.
+        let leader = self.role.leader;
+        let sent = std::mem::take(&mut self.questions.sent);
+        let (current, stale): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            sent.into_iter().partition(|(_, (_, to))| *to == leader);
+        self.questions.sent = current;
+        waiting.extend(stale.into_values().map(|(question, _)| question));
         for question in waiting {
             self.route(question, now, router);
         }
@@ -239,7 +272,13 @@ impl Apply {
             let (_, question) = self.questions.pausing.pop_front().expect("just looked at");
             self.route(question, now, router);
         }
-        if self.questions.confirming.is_some_and(|(_, until)| until <= now) {
+        let Some(confirming) = self.questions.confirming else {
+            return;
+        };
+        if confirming.again <= now && now < confirming.until {
+            self.ask_read(confirming.until, now, router);
+        }
+        if confirming.until <= now {
             self.questions.confirming = None;
             for question in std::mem::take(&mut self.questions.unconfirmed) {
                 self.tell(question.id, question.refused(error::LEADER_CHANGED));

@@ -24,7 +24,9 @@ impl Pulse {
     /// had time to notice, it must ask (etcd: server.go, ensureLeadership).
     pub fn is_sure(&self, now: Instant) -> bool {
         let now = nanos(now);
-        self.sure_from.load(Ordering::Acquire) <= now && now <= self.sure_until.load(Ordering::Acquire)
+        // In this order: `ticked` stores the later bound last, and never for a doubt that is not stored.
+        let until = self.sure_until.load(Ordering::Acquire);
+        self.sure_from.load(Ordering::Acquire) <= now && now <= until
     }
 
     /// A tick came: the next ones are expected within `patience`. After a gap nothing is sure for

@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use api::etcdserverpb::AlarmType;
-
 use crate::rot;
 use crate::world::World;
 
@@ -38,11 +36,13 @@ impl World {
         self.trace.tell(self.now, format!("m{place}: {}", rot.what));
         self.flipped = Some(place);
         self.start(place);
+        let raised = |world: &World| world.trace.counts.get("CORRUPT raised").copied();
+        let before = raised(self);
         let deadline = self.now + PATIENCE;
         while self.now < deadline {
             let soon = self.now + Duration::from_millis(500);
             self.run_until(soon);
-            if !self.nodes[place].is_up() || self.is_alarmed() {
+            if !self.nodes[place].is_up() || raised(self) != before {
                 self.trace.count("flipped values found");
                 return;
             }
@@ -55,15 +55,6 @@ impl World {
                 self.wrong(format!("m{place} holds a flipped value, and nobody found it"));
             }
         }
-    }
-
-    fn is_alarmed(&self) -> bool {
-        let running = self.nodes.iter().filter_map(|node| node.running.as_ref());
-        let mut facts = running.map(|running| running.member.shared.facts());
-        facts.any(|facts| {
-            let mut alarms = facts.alarms.iter();
-            alarms.any(|alarm| alarm.kind == AlarmType::Corrupt as i32)
-        })
     }
 
     /// Whether a member's store has another hash than somebody else's.

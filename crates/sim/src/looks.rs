@@ -87,8 +87,9 @@ impl World {
             self.lease_ended(id);
         }
         match effect.alarm {
-            Some(true) => self.trace.count("NOSPACE raised"),
-            Some(false) => self.trace.count("NOSPACE disarmed"),
+            Some((kind, true)) if kind == crate::model::CORRUPT => self.trace.count("CORRUPT raised"),
+            Some((_, true)) => self.trace.count("NOSPACE raised"),
+            Some((_, false)) => self.trace.count("NOSPACE disarmed"),
             None => {}
         }
     }

@@ -18,7 +18,7 @@ const TTL_MIN: i64 = 2;
 
 /// The numbers of alarms.
 const NOSPACE: i32 = 1;
-const CORRUPT: i32 = 2;
+pub(crate) const CORRUPT: i32 = 2;
 
 /// A key as of a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,8 +64,8 @@ pub struct Effect {
     pub revoked: Option<i64>,
     /// The lease that it made, with its seconds.
     pub granted: Option<(i64, i64)>,
-    /// An alarm went on or off.
-    pub alarm: Option<bool>,
+    /// An alarm of this kind went on or off.
+    pub alarm: Option<(i32, bool)>,
 }
 
 /// Everything that the log has said so far.
@@ -196,7 +196,7 @@ impl Model {
                 });
             }
         } else if let Some(alarm) = &request.alarm {
-            effect.alarm = self.alarm(alarm);
+            effect.alarm = self.alarm(alarm).map(|on| (alarm.alarm, on));
         } else if request.cluster_version_set.is_some() || request.cluster_member_attr_set.is_some() {
             self.roster().request(request);
         }

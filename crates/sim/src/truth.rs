@@ -1,10 +1,12 @@
 //! What is true: the log that the cluster has committed, its meaning, and who has led. Each member's
 //! word is held against it as soon as it is given.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use api::etcdserverpb as pb;
 use bytes::Bytes;
 use mvcc::Wait;
+use prost::Message;
 
 use crate::model::{Aside, Effect, Model};
 
@@ -14,6 +16,8 @@ pub struct Truth {
     entries: Vec<(u64, raft::EntryKind, Bytes)>,
     /// The term in which each entry was known to be committed, at the latest.
     committed_in: Vec<u64>,
+    /// The requests of all entries.
+    requests: BTreeSet<u64>,
     /// The meaning of the entries.
     pub model: Model,
     pub(crate) leaders: BTreeMap<u64, u64>,
@@ -25,6 +29,24 @@ pub struct Truth {
 }
 
 impl Truth {
+    /// No request gets into the log twice: whoever waits for it is answered once.
+    fn check_once(&mut self, entry: &raft::Entry) -> Result<(), String> {
+        let request = match entry.kind {
+            raft::EntryKind::Normal => pb::InternalRaftRequest::decode(&entry.data[..]).ok(),
+            _ => None,
+        };
+        let id = request
+            .and_then(|request| request.header)
+            .map_or(0, |header| header.id);
+        match id == 0 || self.requests.insert(id) {
+            true => Ok(()),
+            false => Err(format!(
+                "request {id:x} is in the log again, as entry {}",
+                entry.index
+            )),
+        }
+    }
+
     /// Entries that a member's raft says, in a term, are committed (state machine safety: no index ever has two). What
     /// those did that were not known, with their terms.
     pub fn committed(
@@ -53,6 +75,7 @@ impl Truth {
                 }
                 continue;
             }
+            self.check_once(entry)?;
             self.entries.push((entry.term, entry.kind, entry.data.clone()));
             self.committed_in.push(term.max(entry.term));
             effects.push((entry.term, self.model.apply(entry.kind, &entry.data)));

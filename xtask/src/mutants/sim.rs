@@ -101,7 +101,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "a leader that stood still is sure that it leads",
         "crates/member/src/frontend/pulse.rs",
-        "self.sure_from.load(Ordering::Acquire) <= now && now <= self.sure_until.load(Ordering::Acquire)",
+        "self.sure_from.load(Ordering::Acquire) <= now && now <= until",
         "now > 0",
     ),
     mutant(

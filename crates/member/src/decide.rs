@@ -81,7 +81,7 @@ pub struct Decide {
     file_full: bool,
     overloaded: bool,
     unwritten: Unwritten,
-    /// Promotions of learners that have nearly caught up.
+    /// Promotions that have not been decided about.
     promotions: Vec<Promotion>,
     /// Bytes of the proposals that raft has not been given yet.
     pending_bytes: u64,
@@ -119,7 +119,7 @@ struct Proposal {
     as_leader: bool,
 }
 
-/// A promotion that waits until the learner has answered.
+/// A promotion, and until when it may wait for the learner's answer.
 struct Promotion {
     id: u64,
     change: raftpb::ConfChange,
@@ -310,22 +310,13 @@ impl Decide {
                 self.admit(id, raft::EntryKind::ConfChange, data, proposals, router);
             }
             AskDecide::Promote { id, change, refusal } => {
-                if self.is_nearly_ready(change.node_id()) {
-                    let until = now + LEARNER_PATIENCE;
-                    return self.promotions.push(Promotion {
-                        id,
-                        change,
-                        refusal,
-                        until,
-                    });
-                }
-                match self.refuse_promotion(change.node_id(), refusal, router) {
-                    Some(status) => self.refuse(id, status, router),
-                    None => {
-                        let data = Bytes::from(change.encode_to_vec());
-                        self.admit_as_leader(id, raft::EntryKind::ConfChange, data, proposals, router);
-                    }
-                }
+                let until = now + LEARNER_PATIENCE;
+                self.promotions.push(Promotion {
+                    id,
+                    change,
+                    refusal,
+                    until,
+                });
             }
             // A dropped read is asked again by the front thread.
             AskDecide::ReadIndex { id } => drop(self.raft.read_index(id)),
@@ -375,7 +366,7 @@ impl Decide {
         self.raft.soft_state().role == raft::Role::Leader
     }
 
-    /// What the leader's log has and what a member of it has of that, where this member leads.
+    /// What the leader's log has, and what a member has of it, where this one leads.
     fn progress_of(&self, id: u64) -> Option<(u64, u64)> {
         let status = self.raft.status();
         let matched = |id| {
@@ -385,9 +376,8 @@ impl Decide {
                 .find(|peer| peer.id == id)
                 .map(|peer| peer.matched)
         };
-        self.leads()
-            .then(|| matched(status.id).zip(matched(id)))
-            .flatten()
+        let has = matched(id).filter(|_| self.leads())?;
+        Some((matched(status.id).unwrap_or_default(), has))
     }
 
     /// Whether a learner is not in sync, but will be as soon as what is on its way to it is answered: a
@@ -398,13 +388,9 @@ impl Decide {
         })
     }
 
-    /// Looks again at promotions that wait for a learner's answer.
+    /// Decides about promotions, but for those of learners that have nearly caught up.
     fn promote_waiting(&mut self, proposals: &mut Vec<Proposal>, now: Instant, router: &dyn Router) {
-        if self.promotions.is_empty() {
-            return;
-        }
-        let waiting = std::mem::take(&mut self.promotions);
-        for promotion in waiting {
+        for promotion in std::mem::take(&mut self.promotions) {
             let learner = promotion.change.node_id();
             if promotion.until > now && self.is_nearly_ready(learner) {
                 self.promotions.push(promotion);
@@ -434,18 +420,9 @@ impl Decide {
         if !self.leads() {
             return Some(error::NOT_LEADER);
         }
-        let status = self.raft.status();
-        let matched = |id| {
-            status
-                .peers
-                .iter()
-                .find(|peer| peer.id == id)
-                .map(|peer| peer.matched)
-        };
-        let Some(has) = matched(learner) else {
+        let Some((all, has)) = self.progress_of(learner) else {
             return Some(error::MEMBER_NOT_FOUND);
         };
-        let all = matched(status.id).unwrap_or_default();
         if has * 100 < all * LEARNER_READY_PERCENT {
             router.log(
                 LogLine::new(Level::Error, "rejecting promote learner: learner is not ready")

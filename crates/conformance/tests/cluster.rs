@@ -219,13 +219,17 @@ impl Cluster<'_> {
     }
 }
 
+/// The release lines that are tried.
+fn lines(rig: &Rig) -> &'static [&'static str] {
+    if rig.all { &["3.7", "3.6", "3.5"] } else { &["3.7"] }
+}
+
 #[test]
 fn three_of_ours_survive() {
     let Some(rig) = Rig::find("cluster-ours") else {
         return;
     };
-    let lines: &[&'static str] = if rig.all { &["3.7", "3.6", "3.5"] } else { &["3.7"] };
-    for line in lines.iter().copied() {
+    for &line in lines(&rig) {
         let ours = Program::Ours(line);
         survive(&rig, &format!("cluster-ours-{line}"), [ours, ours, ours]);
     }
@@ -236,8 +240,7 @@ fn ours_among_members_of_etcd_survive() {
     let Some(rig) = Rig::find("cluster-mixed") else {
         return;
     };
-    let lines: &[&'static str] = if rig.all { &["3.7", "3.6", "3.5"] } else { &["3.7"] };
-    for line in lines.iter().copied() {
+    for &line in lines(&rig) {
         let (go, ours) = (Program::Go(line), Program::Ours(line));
         survive(&rig, &format!("cluster-one-{line}"), [go, ours, go]);
         if rig.all {
@@ -251,8 +254,7 @@ fn who_missed_much_gets_a_snapshot() {
     let Some(rig) = Rig::find("cluster-snapshot") else {
         return;
     };
-    let lines: &[&'static str] = if rig.all { &["3.7", "3.6", "3.5"] } else { &["3.7"] };
-    for line in lines.iter().copied() {
+    for &line in lines(&rig) {
         let (go, ours) = (Program::Go(line), Program::Ours(line));
         catch_up(&rig, &format!("cluster-to-ours-{line}"), go, ours, ours);
         catch_up(&rig, &format!("cluster-to-go-{line}"), ours, go, ours);

@@ -271,6 +271,11 @@ impl World {
         let Some((place, front, life, token)) = self.watchers[watcher].at.take() else {
             return;
         };
+        self.close_stream(place, front, life, token);
+    }
+
+    /// Closes a stream of a process, if that still lives.
+    pub(crate) fn close_stream(&mut self, place: usize, front: usize, life: u64, token: Token) {
         let node = &mut self.nodes[place];
         if let Some(running) = node.running.as_mut().filter(|_| node.life == life) {
             running.owners[front].remove(&token);

@@ -106,7 +106,7 @@ impl World {
         match self.lessees[lessee].held {
             None if self.calm || self.lessees[lessee].asked.is_some() => {}
             None => self.take_lease(lessee),
-            Some(held) if held.dead => self.close_stream(lessee),
+            Some(held) if held.dead => self.end_renewals(lessee),
             Some(held) => {
                 let waits = self.now - held.since >= held.ttl / 3;
                 let asked = self.lessees[lessee].renewals.back().copied();
@@ -177,18 +177,12 @@ impl World {
         }
     }
 
-    fn close_stream(&mut self, lessee: usize) {
+    fn end_renewals(&mut self, lessee: usize) {
         self.lessees[lessee].renewals.clear();
         let Some((place, front, life, token)) = self.lessees[lessee].stream.take() else {
             return;
         };
-        let node = &mut self.nodes[place];
-        if let Some(running) = node.running.as_mut().filter(|_| node.life == life) {
-            running.owners[front].remove(&token);
-            running.fronts[front].stream_close(token);
-            running.drain_front(front);
-            self.settle(place);
-        }
+        self.close_stream(place, front, life, token);
     }
 
     fn renew_lease(&mut self, lessee: usize, held: Held) {
@@ -202,7 +196,7 @@ impl World {
         // A stream that does not answer is given up for another member's.
         let oldest = self.lessees[lessee].renewals.front().copied();
         if oldest.is_some_and(|(asked, _)| self.now - asked > held.ttl / 2) {
-            self.close_stream(lessee);
+            self.end_renewals(lessee);
         }
         if self.lessees[lessee].stream.is_none() {
             self.open_stream(lessee);
@@ -215,7 +209,7 @@ impl World {
         let local = node.local(self.now);
         let awake = node.paused_until <= self.now;
         let Some(running) = node.running.as_mut().filter(|_| node.life == life && awake) else {
-            return self.close_stream(lessee);
+            return self.end_renewals(lessee);
         };
         let request = pb::LeaseKeepAliveRequest { id: held.id };
         let asked = (self.now, jumps);

@@ -52,30 +52,33 @@ pub fn fuzz_appends(data: &[u8]) {
     assert_eq!(read_appends(&written, 100), (messages, None));
 }
 
-fn read_stream(data: &[u8], size: usize) -> (Vec<Message>, Option<FrameError>) {
-    let mut decoder = framing::Decoder::new(framing::MESSAGE_BYTES_MAX);
-    let mut messages = Vec::new();
-    for piece in data.chunks(size) {
-        decoder.push(piece);
-        loop {
-            match decoder.next_message() {
-                Ok(Some(Received::Message(message))) => messages.push(message),
-                Ok(Some(_)) => {}
-                Ok(None) => break,
-                Err(error) => return (messages, Some(error)),
-            }
-        }
-    }
-    (messages, None)
+type Read = (Vec<Message>, Option<FrameError>);
+
+fn read_stream(data: &[u8], size: usize) -> Read {
+    use framing::Decoder;
+    let decoder = Decoder::new(framing::MESSAGE_BYTES_MAX);
+    read(decoder, Decoder::push, Decoder::next_message, data, size)
 }
 
-fn read_appends(data: &[u8], size: usize) -> (Vec<Message>, Option<FrameError>) {
-    let mut decoder = appends::Decoder::new(1, 2);
+fn read_appends(data: &[u8], size: usize) -> Read {
+    use appends::Decoder;
+    let decoder = Decoder::new(1, 2);
+    read(decoder, Decoder::push, Decoder::next_message, data, size)
+}
+
+/// What a decoder makes of pieces of a size, up to the first error.
+fn read<D>(
+    mut decoder: D,
+    push: fn(&mut D, &[u8]),
+    next_message: fn(&mut D) -> Result<Option<Received>, FrameError>,
+    data: &[u8],
+    size: usize,
+) -> Read {
     let mut messages = Vec::new();
     for piece in data.chunks(size) {
-        decoder.push(piece);
+        push(&mut decoder, piece);
         loop {
-            match decoder.next_message() {
+            match next_message(&mut decoder) {
                 Ok(Some(Received::Message(message))) => messages.push(message),
                 Ok(Some(_)) => {}
                 Ok(None) => break,

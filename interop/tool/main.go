@@ -16,19 +16,20 @@ import (
 )
 
 var commands = map[string]func(args []string) error{
-	"load":   load,
-	"verify": verify,
-	"state":  state,
-	"bench":  bench,
-	"check":  check,
-	"call":   call,
-	"edges":  edges,
-	"crowd":  crowd,
+	"load":      load,
+	"verify":    verify,
+	"state":     state,
+	"bench":     bench,
+	"check":     check,
+	"call":      call,
+	"edges":     edges,
+	"crowd":     crowd,
+	"endurance": endurance,
 }
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: tool load|verify|state|bench|check|call|edges|crowd [flags]")
+		fmt.Fprintln(os.Stderr, "usage: tool load|verify|state|bench|check|call|edges|crowd|endurance [flags]")
 		os.Exit(2)
 	}
 	if err := commands[os.Args[1]](os.Args[2:]); err != nil {

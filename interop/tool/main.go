@@ -25,11 +25,12 @@ var commands = map[string]func(args []string) error{
 	"edges":     edges,
 	"crowd":     crowd,
 	"endurance": endurance,
+	"overwrite": overwrite,
 }
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: tool load|verify|state|bench|check|call|edges|crowd|endurance [flags]")
+		fmt.Fprintln(os.Stderr, "usage: tool load|verify|state|bench|check|call|edges|crowd|endurance|overwrite [flags]")
 		os.Exit(2)
 	}
 	if err := commands[os.Args[1]](os.Args[2:]); err != nil {

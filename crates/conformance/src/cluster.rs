@@ -30,13 +30,27 @@ pub struct Cluster<'a> {
     pub homes: Vec<Home>,
     /// The members that run.
     pub servers: Vec<Option<Server>>,
-    initial: String,
+    /// The value of --initial-cluster.
+    pub initial: String,
     eager: Option<Eager>,
+    /// More flags for all members.
+    flags: Vec<String>,
 }
 
 impl<'a> Cluster<'a> {
     /// Starts all three and waits until they serve.
     pub fn start(rig: &'a Rig, name: &str, programs: [Program; 3], eager: Option<Eager>) -> Cluster<'a> {
+        Cluster::with_flags(rig, name, programs, eager, &[])
+    }
+
+    /// As [`Cluster::start`], with more flags for all members.
+    pub fn with_flags(
+        rig: &'a Rig,
+        name: &str,
+        programs: [Program; 3],
+        eager: Option<Eager>,
+        flags: &[&str],
+    ) -> Cluster<'a> {
         let homes: Vec<Home> = (1..=3).map(|n| Home::new(&format!("{name}-{n}"))).collect();
         let members = homes.iter().enumerate();
         let members: Vec<String> = members
@@ -50,6 +64,7 @@ impl<'a> Cluster<'a> {
             servers: vec![None, None, None],
             initial: members.join(","),
             eager,
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
         };
         for at in 0..3 {
             cluster.spawn(at);
@@ -65,10 +80,9 @@ impl<'a> Cluster<'a> {
         let line = match self.programs[at] {
             Program::Go(line) | Program::Ours(line) => line,
         };
-        let mut flags = vec![
-            format!("--name=m{at}"),
-            format!("--initial-cluster={}", self.initial),
-        ];
+        let mut flags = self.flags.clone();
+        flags.push(format!("--name=m{at}"));
+        flags.push(format!("--initial-cluster={}", self.initial));
         if let Some(eager) = self.eager {
             let kept = match line {
                 "3.7" => "snapshot-catchup-entries",
@@ -134,6 +148,11 @@ impl<'a> Cluster<'a> {
 
     /// Waits until all members hold the same.
     pub fn agree(&self) {
+        self.agree_of(3);
+    }
+
+    /// As [`Cluster::agree`]; the cluster has so many members.
+    pub fn agree_of(&self, size: usize) {
         let what = format!("{}: {:?} agree", self.name, self.programs);
         eventually(&what, || {
             let hashes: Vec<Value> = (0..3).map(|at| self.ask(at, HASH, "")).collect::<Option<_>>()?;
@@ -147,7 +166,7 @@ impl<'a> Cluster<'a> {
             members.iter().all(|list| *list == members[0]),
             "{what}: {members:?}"
         );
-        assert_eq!(members[0].as_array().map(Vec::len), Some(3), "{what}");
+        assert_eq!(members[0].as_array().map(Vec::len), Some(size), "{what}");
     }
 }
 

@@ -115,9 +115,13 @@ impl Rig {
 
     /// Starts the tool's load beside the test.
     pub fn load(&self, endpoint: &str, account: &Path, args: &[&str]) -> Load {
+        let account = account.to_string_lossy();
+        self.beside(&[&["load", "-endpoint", endpoint, "-account", &account], args].concat())
+    }
+
+    /// Starts the tool beside the test: what it does goes on until it is ended.
+    pub fn beside(&self, args: &[&str]) -> Load {
         let child = Command::new(self.peers.join("tool"))
-            .args(["load", "-endpoint", endpoint, "-account"])
-            .arg(account)
             .args(args)
             .stdout(Stdio::null())
             .spawn()
@@ -537,6 +541,14 @@ impl Server {
     /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The anonymous memory of the process, in kB; 0 when it has ended.
+    pub fn anonymous_kilobytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok())
+            .unwrap_or_default()
     }
 
     /// What this server logged.

@@ -67,7 +67,13 @@ fn check(line: &'static str) {
         });
         return;
     }
-    let alternate = |step: usize| if step % 2 == 0 { Stop::Kill } else { Stop::Term };
+    let alternate = |step: usize| {
+        if step.is_multiple_of(2) {
+            Stop::Kill
+        } else {
+            Stop::Term
+        }
+    };
     let steps = if line == "3.6" { &steps } else { &steps[..1] };
     roll(&rig, line, &format!("rolling-{line}"), steps, alternate);
 }

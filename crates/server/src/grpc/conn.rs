@@ -14,6 +14,7 @@ use tokio::time::Sleep;
 
 use super::admit::Terms;
 use super::calls::Calls;
+use super::debug;
 use super::framing::Piece;
 use super::io::{Spout, Wire, WireState};
 use crate::front::Front;
@@ -182,7 +183,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Task<S> {
             // Drives the connection: reads, and writes what the calls have made. What is made below wakes
             // this task, so that one flush carries the answers of a whole round.
             match this.connection.poll_accept(cx) {
-                Poll::Ready(Some(Ok((request, respond)))) => this.calls.open(request, respond, cx),
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    debug::tell(&request);
+                    this.calls.open(request, respond, cx);
+                }
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
                 Poll::Pending => break,
             }

@@ -4,6 +4,7 @@
 mod admit;
 mod calls;
 mod conn;
+mod debug;
 mod framing;
 mod io;
 mod keepalive;

@@ -83,6 +83,7 @@ const ABSENCES: &[Absence] = &[
             "crates/api/src",
             "crates/bbolt/src",
             "crates/cli/src",
+            "crates/client/src",
             "crates/mainstay/src",
             "crates/member/src",
             "crates/mvcc/src",

@@ -1,8 +1,8 @@
 //! One page of a member over HTTP/1.1. Never follows redirects, never keeps a connection.
 
+use client::Config;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::client::{self, Config};
 use crate::{EXIT_ERROR, Failure};
 
 /// The longest page that is read.

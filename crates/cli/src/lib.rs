@@ -6,14 +6,12 @@ macro_rules! say {
     ($($arg:tt)*) => { $crate::say_line(format_args!($($arg)*)) };
 }
 
-mod client;
 mod completion;
 mod ctl;
 mod fetch;
 mod flags;
 mod json;
 mod log;
-mod security;
 mod table;
 mod text;
 mod utl;
@@ -91,6 +89,33 @@ impl Failure {
         Failure {
             text: format!("{prefix}{}{suffix}", self.text),
             ..self
+        }
+    }
+}
+
+impl From<api::error::Status> for Failure {
+    /// Prints a text of the table alone, and any other status as gRPC's clients do.
+    fn from(status: api::error::Status) -> Failure {
+        if api::error::from_message(&status.message).is_some() {
+            Failure::new(EXIT_ERROR, status.message.into_owned())
+        } else {
+            Failure::new(EXIT_ERROR, status.to_string())
+        }
+    }
+}
+
+impl From<client::Error> for Failure {
+    fn from(error: client::Error) -> Failure {
+        match error {
+            client::Error::Settings(text) => Failure::bad_args(text),
+            client::Error::Unreachable(text) => Failure::new(EXIT_BAD_CONNECTION, text),
+            client::Error::Identity(status) => Failure::from(status).with_code(EXIT_BAD_CONNECTION),
+            client::Error::Failed(text) => Failure::new(EXIT_ERROR, text),
+            client::Error::TimedOut { ref last } => {
+                // The cause in a line before, as etcdctl's client logs it.
+                eprintln!("{last}");
+                Failure::new(EXIT_ERROR, error.to_string())
+            }
         }
     }
 }

@@ -9,9 +9,9 @@ use prost::Message;
 use super::print::Format;
 use super::{Context, decode, password, prefix_end};
 use crate::Failure;
-use crate::client::Client;
 use crate::flags::{Command, Flag, Kind, flag};
 use crate::text::quote;
+use client::Client;
 
 const fn command(path: &'static [&'static str], usage: &'static str, help: &'static str) -> Command {
     with_flags(path, usage, help, &[])

@@ -15,10 +15,10 @@ use tokio::task::LocalSet;
 use tokio::time::Instant;
 
 use super::{Context, decode, prefix_end};
-use crate::client::Client;
 use crate::flags::{Command, Flag, Kind, flag};
 use crate::text::quote;
 use crate::{EXIT_BAD_FEATURE, EXIT_ERROR, EXIT_INVALID_INPUT, Failure, fetch};
+use client::Client;
 
 pub(super) const PERF: Command = Command {
     path: &["check", "perf"],

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::print::Format;
 use super::{Context, decode, within};
-use crate::client::Client;
 use crate::flags::{Command, Flag, Kind, flag, parse_id};
 use crate::text::{bytes, duration, quote};
 use crate::{EXIT_ERROR, Failure, json};
+use client::Client;
 
 pub(super) const ALARM_LIST: Command = Command {
     path: &["alarm", "list"],

@@ -144,7 +144,7 @@ pub(super) async fn get(context: &Context) -> Result<(), Failure> {
 
 /// Reads a range by chunks and joins them: header, count and more come with the last.
 async fn get_stream(
-    client: &crate::client::Client,
+    client: &client::Client,
     request: &pb::RangeRequest,
 ) -> Result<bytes::Bytes, api::error::Status> {
     use prost::Message;

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::print::Format;
 use super::{Context, decode};
-use crate::client::Client;
 use crate::flags::{Command, Kind, flag, parse_int, parse_radix};
 use crate::{EXIT_BAD_CONNECTION, Failure, json};
+use client::Client;
 
 pub(super) const GRANT: Command = Command {
     path: &["lease", "grant"],

@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 
 use super::Context;
 use super::row::{self, Place, Session};
-use crate::client::Client;
 use crate::flags::{Command, Flag, Kind, flag};
 use crate::{EXIT_ERROR, Failure};
+use client::Client;
 
 pub(super) const LOCK: Command = Command {
     path: &["lock"],

@@ -10,13 +10,12 @@ use api::etcdserverpb::{
 };
 use api::mvccpb::{Event, event::EventType};
 use bytes::Bytes;
+use client::{Client, Config, Security, Stream};
 use prost::Message;
 use tokio::time::Instant;
 
 use super::{Context, decode, password, prefix_end};
-use crate::client::{Client, Config, Stream};
-use crate::flags::{Command, Kind, flag};
-use crate::security::Security;
+use crate::flags::{Command, Kind, Parsed, flag};
 use crate::{EXIT_ERROR, Failure};
 
 pub(super) const MAKE_MIRROR: Command = Command {
@@ -94,6 +93,20 @@ const PAGE_KEYS: i64 = 1000;
 /// How often it is said how many changes were made.
 const REPORT_EVERY: Duration = Duration::from_secs(30);
 
+/// The flags about TLS of the cluster that a mirror is made at.
+fn of_destination(parsed: &Parsed) -> Security {
+    let text = |name: &str| parsed.text(name).to_string();
+    Security {
+        info: tls::Info {
+            cert_file: text("dest-cert"),
+            key_file: text("dest-key"),
+            trusted_ca_file: text("dest-cacert"),
+            ..tls::Info::default()
+        },
+        insecure_transport: parsed.is("dest-insecure-transport"),
+    }
+}
+
 pub(super) async fn make_mirror(context: &Context) -> Result<(), Failure> {
     let [destination] = context.args() else {
         return Err(Failure::bad_args("make-mirror takes one destination argument"));
@@ -112,7 +125,7 @@ pub(super) async fn make_mirror(context: &Context) -> Result<(), Failure> {
         )?),
     };
     let config = Config {
-        security: Security::of_destination(parsed),
+        security: of_destination(parsed),
         identity,
         ..context.config(vec![destination.clone()])
     };

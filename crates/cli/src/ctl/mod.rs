@@ -18,12 +18,11 @@ mod watch;
 use std::future::Future;
 use std::time::Duration;
 
+use client::{Client, Config, Identity, Keepalive, Security, prefix_end, srv};
 use tokio::time::Instant;
 
-use crate::client::{Client, Config, Identity};
 use crate::completion::{self, COMPLETION};
 use crate::flags::{Command, Flag, Kind, Line, Parsed, Tool, flag};
-use crate::security::Security;
 use crate::{EXIT_ERROR, Failure};
 use print::Printer;
 
@@ -218,10 +217,6 @@ const OPTIONS: Command = Command {
     flags: &[],
 };
 
-/// Flags that need what this version does not have: silently going on without them would ask others than
-/// those who were meant.
-const REFUSED: &[&str] = &["discovery-srv"];
-
 /// Runs one command line.
 pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     let parsed = match TOOL.parse(args, &|name| std::env::var(name).ok())? {
@@ -249,18 +244,14 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     if parsed.command.path == COMPLETION.path {
         return completion::print(&TOOL, &parsed.args);
     }
-    if let Some(name) = REFUSED.iter().find(|name| !parsed.text(name).is_empty()) {
-        return Err(Failure::bad_args(format!(
-            "--{name} is not there yet in this version of the tool: name the members with --endpoints=HOST:PORT,HOST:PORT"
-        )));
-    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let context = Context {
         printer: Printer::new(&parsed)?,
-        security: Security::new(&parsed)?,
+        security: security(&parsed)?,
         identity: identity(&parsed)?,
+        endpoints: endpoints(&parsed)?,
         parsed,
     };
     runtime.block_on(dispatch(&context))
@@ -311,6 +302,64 @@ struct Context {
     printer: Printer,
     security: Security,
     identity: Option<Identity>,
+    endpoints: Vec<String>,
+}
+
+/// The flags about TLS.
+fn security(parsed: &Parsed) -> Result<Security, Failure> {
+    for name in ["cert", "key", "cacert"] {
+        if parsed.given(name) && parsed.text(name).is_empty() {
+            return Err(Failure::bad_args(format!(
+                "empty string is passed to --{name} option"
+            )));
+        }
+    }
+    let text = |name: &str| parsed.text(name).to_string();
+    // Records that anybody may have written are not to be trusted: servers must have a certificate of the domain.
+    let server_name = match parsed.is("insecure-discovery") {
+        true => String::new(),
+        false => text("discovery-srv"),
+    };
+    Ok(Security {
+        info: tls::Info {
+            cert_file: text("cert"),
+            key_file: text("key"),
+            trusted_ca_file: text("cacert"),
+            insecure_skip_verify: parsed.is("insecure-skip-tls-verify"),
+            server_name,
+            ..tls::Info::default()
+        },
+        insecure_transport: parsed.is("insecure-transport"),
+    })
+}
+
+/// Those that the domain of `--discovery-srv` names; without one, or if it names none, those of `--endpoints`.
+fn endpoints(parsed: &Parsed) -> Result<Vec<String>, Failure> {
+    let mut found = Vec::new();
+    let domain = parsed.text("discovery-srv");
+    if !domain.is_empty() {
+        let answer = srv::clients(domain, parsed.text("discovery-srv-name"));
+        found = answer.map_err(|error| Failure::new(EXIT_ERROR, error))?.endpoints;
+        if !parsed.is("insecure-discovery") {
+            found = secure_only(found);
+        }
+    }
+    if found.is_empty() {
+        let given = parsed.text("endpoints").split(',');
+        found = given.map(|endpoint| endpoint.trim().to_string()).collect();
+    }
+    Ok(found)
+}
+
+/// Leaves out, and names, what is reached without TLS.
+fn secure_only(endpoints: Vec<String>) -> Vec<String> {
+    let (plain, secure): (Vec<String>, Vec<String>) = endpoints
+        .into_iter()
+        .partition(|endpoint| endpoint.starts_with("http://"));
+    for endpoint in plain {
+        eprintln!("ignoring discovered insecure endpoint {endpoint:?}");
+    }
+    secure
 }
 
 /// Who asks, as `--user`, `--password` and `--auth-jwt-token` say.
@@ -328,11 +377,7 @@ impl Context {
     }
 
     fn endpoints(&self) -> Vec<String> {
-        self.parsed
-            .text("endpoints")
-            .split(',')
-            .map(|endpoint| endpoint.trim().to_string())
-            .collect()
+        self.endpoints.clone()
     }
 
     fn config(&self, endpoints: Vec<String>) -> Config {
@@ -340,6 +385,10 @@ impl Context {
         Config {
             endpoints,
             dial_timeout: self.parsed.duration("dial-timeout"),
+            keepalive: Keepalive {
+                time: self.parsed.duration("keepalive-time"),
+                timeout: self.parsed.duration("keepalive-timeout"),
+            },
             security: self.security.clone(),
             identity: self.identity.clone(),
             receive_bytes_max: if receive == 0 { RECEIVE_BYTES_MAX } else { receive },
@@ -356,7 +405,8 @@ impl Context {
     }
 
     async fn connect_to(&self, endpoints: Vec<String>) -> Result<Client, Failure> {
-        Client::connect(&self.config(endpoints), Some(Instant::now() + self.timeout())).await
+        let deadline = Instant::now() + self.timeout();
+        Ok(Client::connect(&self.config(endpoints), Some(deadline)).await?)
     }
 
     /// One call within the command's time.
@@ -386,24 +436,36 @@ fn decode<M: prost::Message + Default>(answer: &[u8]) -> Result<M, Failure> {
         .map_err(|error| Failure::new(EXIT_ERROR, format!("the answer cannot be decoded: {error}")))
 }
 
-/// The end of the range of all keys with a prefix; `\0` (no end) when there is no greater key.
-fn prefix_end(prefix: &[u8]) -> Vec<u8> {
-    let mut end = prefix.to_vec();
-    while let Some(last) = end.pop() {
-        if last < 0xff {
-            end.push(last + 1);
-            return end;
-        }
-    }
-    vec![0]
-}
-
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Parsed {
+        let args: Vec<String> = line.split_whitespace().map(str::to_string).collect();
+        match TOOL.parse(&args, &|_| None).unwrap() {
+            Line::Run(parsed) => *parsed,
+            Line::Help(text) => panic!("{text}"),
+        }
+    }
+
     #[test]
-    fn prefix_ends() {
-        assert_eq!(super::prefix_end(b"a"), b"b");
-        assert_eq!(super::prefix_end(b"a\xff"), b"b");
-        assert_eq!(super::prefix_end(b"\xff\xff"), b"\0");
+    fn servers_of_a_domain_must_have_its_name_where_records_are_not_trusted() {
+        let name = |line: &str| security(&parsed(line)).unwrap().info.server_name;
+        assert_eq!(name("get a --discovery-srv=example.com"), "");
+        assert_eq!(
+            name("get a --discovery-srv=example.com --insecure-discovery=false"),
+            "example.com"
+        );
+        assert_eq!(name("get a --insecure-discovery=false"), "");
+    }
+
+    #[test]
+    fn endpoints_without_tls_are_left_out() {
+        let found = vec!["http://a.:1".to_string(), "https://b.:1".to_string()];
+        assert_eq!(secure_only(found), ["https://b.:1"]);
+        assert_eq!(
+            endpoints(&parsed("get a --endpoints=x:1,y:2")).unwrap(),
+            ["x:1", "y:2"]
+        );
     }
 }

@@ -4,8 +4,8 @@ use std::io::{BufRead, IsTerminal, Write};
 
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
-use crate::client::Identity;
 use crate::{EXIT_ERROR, Failure};
+use client::Identity;
 
 /// The longest line that is taken for a password.
 const BYTES_MAX: u64 = 4096;

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{decode, prefix_end};
-use crate::client::{Client, Stream};
 use crate::{EXIT_ERROR, Failure};
+use client::{Client, Stream};
 
 /// A lease that this process keeps alive.
 pub(super) struct Session {

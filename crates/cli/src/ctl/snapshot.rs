@@ -10,10 +10,10 @@ use api::etcdserverpb as pb;
 use serde_json::json;
 
 use super::{Context, decode};
-use crate::client::Client;
 use crate::flags::Command;
 use crate::text::{bytes, duration, of_system};
 use crate::{EXIT_INTERRUPTED, Failure, log};
+use client::Client;
 
 pub(super) const SAVE: Command = Command {
     path: &["snapshot", "save"],

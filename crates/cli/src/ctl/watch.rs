@@ -7,10 +7,10 @@ use api::etcdserverpb::{self as pb, watch_request::RequestUnion};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::{Context, TOOL, decode, prefix_end};
-use crate::client::{Client, Stream};
 use crate::flags::{Command, Flag, Kind, Line, Parsed, flag};
 use crate::text::{quote, split_words};
 use crate::{EXIT_ERROR, EXIT_INTERRUPTED, EXIT_INVALID_INPUT, Failure};
+use client::{Client, Stream};
 
 pub(super) const WATCH: Command = Command {
     path: &["watch"],

@@ -1,68 +1,36 @@
-//! When and how the tool speaks TLS: client/v3/config.go `newTLSConfig` and client/v3/client.go
+//! When and how a client speaks TLS: client/v3/config.go `newTLSConfig` and client/v3/client.go
 //! `credentialsForEndpoint`.
 
 use std::sync::Arc;
 
 use tls::{ClientSide, Info};
 
-use crate::Failure;
-use crate::flags::Parsed;
+use crate::Error;
 
-/// The flags about TLS.
+/// Whether and how connections are encrypted.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Security {
-    info: Info,
+pub struct Security {
+    /// Certificates, and whom to trust.
+    pub info: Info,
     /// Whether endpoints without scheme are reached in the clear.
-    insecure_transport: bool,
+    pub insecure_transport: bool,
 }
 
 impl Security {
-    /// Reads the flags.
-    pub(crate) fn new(parsed: &Parsed) -> Result<Security, Failure> {
-        for name in ["cert", "key", "cacert"] {
-            if parsed.given(name) && parsed.text(name).is_empty() {
-                return Err(Failure::bad_args(format!(
-                    "empty string is passed to --{name} option"
-                )));
-            }
-        }
-        let text = |name: &str| parsed.text(name).to_string();
-        Ok(Security {
-            info: Info {
-                cert_file: text("cert"),
-                key_file: text("key"),
-                trusted_ca_file: text("cacert"),
-                insecure_skip_verify: parsed.is("insecure-skip-tls-verify"),
-                ..Info::default()
-            },
-            insecure_transport: parsed.is("insecure-transport"),
-        })
-    }
-
-    /// Reads the flags of the cluster that a mirror is made at.
-    pub(crate) fn of_destination(parsed: &Parsed) -> Security {
-        let text = |name: &str| parsed.text(name).to_string();
-        Security {
-            info: Info {
-                cert_file: text("dest-cert"),
-                key_file: text("dest-key"),
-                trusted_ca_file: text("dest-cacert"),
-                ..Info::default()
-            },
-            insecure_transport: parsed.is("dest-insecure-transport"),
-        }
-    }
-
     /// What connections to these endpoints need to carry `protocol`; `None` if they are in the clear. As
     /// in etcd the first endpoint decides for all.
-    pub(crate) fn for_endpoints(
+    ///
+    /// # Errors
+    /// Files that cannot be used.
+    pub fn for_endpoints(
         &self,
         endpoints: &[String],
         protocol: &str,
-    ) -> Result<Option<Arc<ClientSide>>, Failure> {
+    ) -> Result<Option<Arc<ClientSide>>, Error> {
         let info = &self.info;
         let asked = !info.is_empty()
             || !info.trusted_ca_file.is_empty()
+            || !info.server_name.is_empty()
             || info.insecure_skip_verify
             || !self.insecure_transport;
         let first = endpoints.first().map_or("", |endpoint| scheme(endpoint).0);
@@ -75,8 +43,7 @@ impl Security {
         if !asked && !needed {
             return Ok(None);
         }
-        let side =
-            ClientSide::new(info, &[protocol]).map_err(|error| Failure::bad_args(error.to_string()))?;
+        let side = ClientSide::new(info, &[protocol]).map_err(|error| Error::Settings(error.to_string()))?;
         Ok(needed.then(|| Arc::new(side)))
     }
 }
@@ -146,7 +113,7 @@ mod tests {
         wrong.info.cert_file = "x".into();
         let error = wrong.for_endpoints(&["a:1".into()], "h2").unwrap_err();
         assert_eq!(
-            error.text,
+            error.to_string(),
             "KeyFile and CertFile must both be present[key: , cert: x]"
         );
     }

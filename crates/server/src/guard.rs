@@ -31,8 +31,8 @@ pub struct Guard {
 pub struct Guards {
     client: Option<Arc<ServerSide>>,
     peer: Option<Arc<ServerSide>>,
-    /// How this member dials others.
-    dialing: Option<Arc<ClientSide>>,
+    /// The peers' settings, with self-made certificates.
+    peer_info: Info,
     /// The client's settings, for the log.
     client_info: Info,
     skip_peer_san: bool,
@@ -95,18 +95,24 @@ impl Guards {
             }
             self.peer = Some(side(&info, log)?);
         }
-        if !info.is_empty() || !info.trusted_ca_file.is_empty() || !info.server_name.is_empty() {
-            // The side that dials the others needs the files, whatever listens here. Members speak HTTP/1.1,
-            // which goes without saying: what they offer beyond it they cannot serve.
-            let side = ClientSide::new(&info, &[]).map_err(|error| error.to_string())?;
-            self.dialing = Some(Arc::new(side));
-        }
+        self.peer_info = info;
         Ok(())
     }
 
-    /// How this member dials others, where there are settings for that.
-    pub fn dialing(&self) -> Option<Arc<ClientSide>> {
-        self.dialing.clone()
+    /// How this member dials others, where there are settings for that. With a `server_name` their certificates must
+    /// have that name.
+    pub fn dialing(&self, server_name: &str) -> Result<Option<Arc<ClientSide>>, String> {
+        let info = Info {
+            server_name: server_name.to_owned(),
+            ..self.peer_info.clone()
+        };
+        if info.is_empty() && info.trusted_ca_file.is_empty() && info.server_name.is_empty() {
+            return Ok(None);
+        }
+        // The side that dials the others needs the files, whatever listens here. Members speak HTTP/1.1,
+        // which goes without saying: what they offer beyond it they cannot serve.
+        let side = ClientSide::new(&info, &[]).map_err(|error| error.to_string())?;
+        Ok(Some(Arc::new(side)))
     }
 
     /// Makes the clients' side.

@@ -4,6 +4,7 @@
 
 pub mod config;
 mod descriptors;
+mod discovery;
 mod driver;
 mod front;
 mod grpc;

@@ -92,6 +92,7 @@ fn serve(config: Config, log: &Log) -> ExitCode {
         texts(&config.initial_advertise_peer_urls),
         texts(&config.advertise_client_urls),
     );
+    let discovery = config.discovery.clone();
     let patience = Duration::from_secs(5) + 2 * Duration::from_millis(config.election_ms);
     let server = match Server::start(config, log.clone(), RealDisk::shared()) {
         Ok(server) => server,
@@ -99,6 +100,16 @@ fn serve(config: Config, log: &Log) -> ExitCode {
             log.fatal(&error.to_string())
                 .num("limit", error.limit)
                 .num("recommended-limit", RESERVED)
+                .emit();
+            return ExitCode::FAILURE;
+        }
+        Err(error @ StartError::Discovery(_)) => {
+            log.warn("failed to bootstrap; discovery token was already used")
+                .text("discovery-token", &discovery.token)
+                .list("discovery-endpoints", &discovery.endpoints)
+                .error(&error)
+                .emit();
+            log.warn("do not reuse discovery token; generate a new one to bootstrap a cluster")
                 .emit();
             return ExitCode::FAILURE;
         }

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::{self, Config, Span, Url, arch};
 use crate::descriptors::{self, Room, TooLow};
+use crate::discovery;
 use crate::driver::{
     Clock, Driver, Event, Inbox, LONG_THREADS, Pool, READ_THREADS, Surroundings, lock, unix_ms,
 };
@@ -41,6 +42,9 @@ pub enum StartError {
     /// The settings do not fit together.
     #[error("{0}")]
     Settings(String),
+    /// The discovery service did not let the member in.
+    #[error("{0}")]
+    Discovery(String),
     /// The data directory could not be opened; the text says what to do.
     #[error(transparent)]
     Member(#[from] member::Error),
@@ -66,7 +70,7 @@ pub struct Server {
 impl Server {
     /// Opens the listeners and the member, and starts all threads. Clients are let in by
     /// `open_doors`.
-    pub fn start(config: Config, log: Log, disk: Arc<dyn Disk>) -> Result<Server, StartError> {
+    pub fn start(mut config: Config, log: Log, disk: Arc<dyn Disk>) -> Result<Server, StartError> {
         let fronts = thread::available_parallelism().map_or(1, usize::from);
         let is_initialized = announce_directory(&config, &log, &*disk);
         log.info("configuring peer listeners")
@@ -89,13 +93,20 @@ impl Server {
             .iter()
             .map(|listener| (listener.door, listener.address.clone()))
             .collect();
+        if !has_log(&config, &*disk) || config.force_new_cluster {
+            discovery::prepare(&mut config, &log).map_err(StartError::Settings)?;
+        }
         let metrics = Arc::new(Metrics::new(fronts, config.metrics_extensive));
         let disk: Arc<dyn Disk> = Arc::new(MeasuredDisk::new(disk, metrics.clone(), log.clone()));
         announce_start(&config, &log, fronts, is_initialized);
         let clock = Clock::start();
         let mut member_config = member_config(&config, fronts)?;
-        let dialer = peers::dialer(&config, guards.dialing());
-        peers::before_opening(&mut member_config, &*disk, &dialer, &log).map_err(StartError::Settings)?;
+        let server_name = &config.peer_tls.server_name;
+        let dialer = peers::dialer(
+            &config,
+            guards.dialing(server_name).map_err(StartError::Settings)?,
+        );
+        peers::before_opening(&mut member_config, &config.discovery, &*disk, &dialer, &log)?;
         let mut opened = open_patiently(&disk, &member_config, clock, &log)?;
         if is_initialized && config.gates.is_on("InitialCorruptCheck") {
             peers::before_serving(&opened, &member_config, &dialer, &log).map_err(StartError::Settings)?;
@@ -267,6 +278,13 @@ impl Server {
     }
 }
 
+/// Whether the member has been here before. What is damaged is told when it is opened.
+fn has_log(config: &Config, disk: &dyn Disk) -> bool {
+    let usual = || config.data_dir.join("member/wal");
+    let dir = config.wal_dir.clone().unwrap_or_else(usual);
+    wal::exists(disk, &dir).unwrap_or(true)
+}
+
 /// Opens the member, waiting without limit while another process holds the directory.
 fn open_patiently(
     disk: &Arc<dyn Disk>,
@@ -300,7 +318,7 @@ fn member_config(config: &Config, fronts: usize) -> Result<member::Config, Start
         data_dir: config.data_dir.clone(),
         wal_dir: config.wal_dir.clone(),
         line: config.emulated,
-        initial_cluster: initial_cluster(&config.initial_cluster)?,
+        initial_cluster: initial_cluster(&config.initial_cluster).map_err(StartError::Settings)?,
         initial_cluster_token: config.initial_cluster_token.clone(),
         new_cluster: config.initial_cluster_state == "new",
         advertise_peer_urls: texts(&config.initial_advertise_peer_urls),
@@ -351,12 +369,15 @@ fn size(number: u64) -> usize {
 }
 
 /// `name=url,name=url`, a name once for each of its URLs: client/pkg/types/urlsmap.go.
-fn initial_cluster(text: &str) -> Result<Vec<InitialMember>, StartError> {
+/// Reads `--initial-cluster`.
+///
+/// # Errors
+/// In etcd's words.
+pub fn initial_cluster(text: &str) -> Result<Vec<InitialMember>, String> {
     let mut members: Vec<InitialMember> = Vec::new();
     for item in text.split(',').filter(|item| !item.is_empty()) {
         let (name, url) = item.split_once('=').unwrap_or((item, ""));
-        api::url::parse_list(url)
-            .map_err(|error| StartError::Settings(format!("error setting up initial cluster: {error}")))?;
+        api::url::parse_list(url).map_err(|error| format!("error setting up initial cluster: {error}"))?;
         match members.iter_mut().find(|member| member.name == name) {
             Some(member) => member.peer_urls.push(url.to_string()),
             None => members.push(InitialMember {
@@ -451,6 +472,30 @@ fn announce_start(config: &Config, log: &Log, cores: usize, is_initialized: bool
         .text("auto-compaction-mode", &config.auto_compaction_mode)
         .show("auto-compaction-retention", span(retention))
         .show("auto-compaction-interval", span(retention))
+        .text("discovery-token", &config.discovery.token)
+        .text("discovery-endpoints", config.discovery.endpoints.join(","))
+        .show("discovery-dial-timeout", span(config.discovery.dial_timeout))
+        .show(
+            "discovery-request-timeout",
+            span(config.discovery.request_timeout),
+        )
+        .show("discovery-keepalive-time", span(config.discovery.keepalive_time))
+        .show(
+            "discovery-keepalive-timeout",
+            span(config.discovery.keepalive_timeout),
+        )
+        .flag(
+            "discovery-insecure-transport",
+            config.discovery.insecure_transport,
+        )
+        .flag(
+            "discovery-insecure-skip-tls-verify",
+            config.discovery.insecure_skip_tls_verify,
+        )
+        .text("discovery-cert", &config.discovery.cert)
+        .text("discovery-key", &config.discovery.key)
+        .text("discovery-cacert", &config.discovery.cacert)
+        .text("discovery-user", &config.discovery.user)
         .show("downgrade-check-interval", span(config.downgrade_check_time))
         .num("max-learners", config.max_learners)
         .text("v2-deprecation", "write-only")

@@ -12,8 +12,11 @@ const MAPS: [(&str, &str); 4] = [
     ("client-transport-security", ""),
     ("peer-transport-security", "peer-"),
     ("socket-options", "socket-"),
-    ("discovery-config", "discovery-"),
+    (DISCOVERY, "discovery-"),
 ];
+
+/// Within it its client's settings are a map, of which two are maps again (client/v3/config.go, ConfigSpec).
+const DISCOVERY: &str = "discovery-config";
 
 /// Takes all settings from the text of a configuration file.
 pub fn apply(text: &str, given: &mut Given, notices: &mut Vec<Notice>) -> Result<(), ConfigError> {
@@ -52,7 +55,12 @@ fn apply_map(
     };
     for (key, value) in entries {
         let Some(key) = key.as_str() else { continue };
+        if matches!((map, key), (DISCOVERY, "client") | ("client", "secure" | "auth")) {
+            apply_map(key, prefix, value, given, notices)?;
+            continue;
+        }
         let flag = match (map, key) {
+            ("auth", "username") => "discovery-user".to_string(),
             ("client-transport-security", "allowed-hostname") => "client-cert-allowed-hostname".to_string(),
             ("peer-transport-security", "allowed-cn" | "allowed-hostname") => format!("peer-cert-{key}"),
             // Without "transport-security", as with the flags of the same names.
@@ -238,6 +246,30 @@ mod tests {
             given.get("v2-deprecation"),
             Some(&Value::Text("write-only".into()))
         );
+    }
+
+    #[test]
+    fn the_discovery_service_is_read() {
+        let (given, notices) = read(
+            "discovery-config:\n  token: t\n  client:\n    endpoints: [b:1, a:1]\n    dial-timeout: 3000000000\n\
+             \x20   secure:\n      cert: /c\n      insecure-transport: false\n    auth:\n      username: u\n      password: p\n",
+        )
+        .unwrap();
+        for (flag, expect) in [
+            ("discovery-token", Value::Text("t".into())),
+            (
+                "discovery-endpoints",
+                Value::List(vec!["a:1".into(), "b:1".into()]),
+            ),
+            ("discovery-dial-timeout", Value::Span(Span::from_millis(3000))),
+            ("discovery-cert", Value::Text("/c".into())),
+            ("discovery-insecure-transport", Value::Bool(false)),
+            ("discovery-user", Value::Text("u".into())),
+            ("discovery-password", Value::Text("p".into())),
+        ] {
+            assert_eq!(given.get(flag), Some(&expect), "{flag}");
+        }
+        assert_eq!(notices.len(), 0, "{notices:?}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The settings of a server: from the command line, the environment or a file, as etcd takes
 //! them. Never opens a file or a socket, and never reads the real environment: all are arguments.
 
+mod discovery;
 mod env;
 mod file;
 mod flags;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use api::version::Line;
 
 pub use api::url::{Scheme, Url};
+pub use discovery::Discovery;
 pub use resolve::AutoCompaction;
 pub use usage::arch;
 use value::Value;
@@ -50,6 +52,9 @@ pub struct Config {
     pub initial_cluster: String,
     pub initial_cluster_state: String,
     pub initial_cluster_token: String,
+    pub discovery: Discovery,
+    pub discovery_srv: String,
+    pub discovery_srv_name: String,
     pub strict_reconfig_check: bool,
     pub max_snapshots: u64,
     pub max_wals: u64,
@@ -540,12 +545,11 @@ mod tests {
     #[test]
     fn what_is_not_there_is_refused_or_warned_of() {
         let error = run("--discovery=x --emulated-version=3.5", &[]).unwrap_err();
-        assert!(error.to_string().starts_with("--discovery is not"), "{error}");
+        assert!(error.to_string().starts_with("--discovery=x is not"), "{error}");
         for line in [
             "--client-crl-file x",
             "--peer-cert-allowed-cn x",
             "--client-cert-allowed-hostname x",
-            "--discovery-srv x",
             "--auth-token jwt,pub-key=x",
         ] {
             let error = run(line, &[]).err().map(|error| error.to_string());
@@ -560,6 +564,27 @@ mod tests {
         assert_eq!(idle(&notices), 0, "{notices:?}");
         sources_load("--enable-pprof --metrics extensive", &[], &mut notices).unwrap();
         assert_eq!(idle(&notices), 1, "{notices:?}");
+    }
+
+    #[test]
+    fn who_discovers_others_names_none() {
+        let cluster = |line: &str| run(line, &[]).unwrap().initial_cluster;
+        assert_eq!(cluster("--name x --discovery-srv d"), "");
+        assert_eq!(
+            cluster("--name x --discovery-token t --discovery-endpoints b,a"),
+            ""
+        );
+        assert_eq!(cluster("--name x --initial-cluster= --discovery-srv d"), "");
+        assert_ne!(cluster("--name x --discovery-dial-timeout 3s"), "");
+        let config = run(
+            "--discovery-token t --discovery-endpoints b,a --discovery-user u --discovery-insecure-transport=false",
+            &[],
+        );
+        let discovery = config.unwrap().discovery;
+        assert_eq!(discovery.endpoints, ["a", "b"]);
+        assert_eq!((discovery.token.as_str(), discovery.user.as_str()), ("t", "u"));
+        assert!(!discovery.insecure_transport);
+        assert_eq!(discovery.dial_timeout, Duration::from_secs(2));
     }
 
     /// Texts of embed/config.go Validate.
@@ -608,6 +633,22 @@ mod tests {
             (
                 "--tls-min-version TLS1.3 --cipher-suites TLS_AES_128_GCM_SHA256",
                 "cipher suites cannot be configured when only TLS1.3 is enabled",
+            ),
+            (
+                "--discovery-srv d --initial-cluster a=http://a:1",
+                "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \"discovery-endpoints\" or \"discovery-srv\"",
+            ),
+            (
+                "--discovery-token t",
+                "both --discovery-token and --discovery-endpoints must be set",
+            ),
+            (
+                "--discovery-endpoints a",
+                "both --discovery-token and --discovery-endpoints must be set",
+            ),
+            (
+                "--discovery-token t --discovery-endpoints a,,b",
+                "--discovery-endpoints must not contain empty endpoints",
             ),
             ("--cipher-suites=", "unexpected TLS cipher suite \"\""),
             ("--cipher-suites a,b", "unexpected TLS cipher suite \"a\""),

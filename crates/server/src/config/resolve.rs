@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use api::version::Line;
 
+use super::discovery;
 use super::rotation;
 use super::table::{self, FLAGS, Heir, RETIRED, Standing};
 use super::value::{self, Span, Value, quote};
-use super::{Config, ConfigError, Gates, Given, LogConfig, Notice};
+use super::{Config, ConfigError, Discovery, Gates, Given, LogConfig, Notice};
 use crate::log::Level;
 use api::url::{self, Url};
 
@@ -133,7 +134,15 @@ pub fn resolve(
 ) -> Result<Config, ConfigError> {
     let settings = Settings(given);
     let mut config = assemble(&settings)?;
+    let discovers = config.discovery.is_asked_for()
+        || !config.discovery_srv.is_empty()
+        || (!from_file && !config.discovery_srv_name.is_empty());
+    let is_default = config.initial_cluster == "default=http://localhost:2380";
+    if discovers && (given.get("initial-cluster").is_none() || (from_file && is_default)) {
+        config.initial_cluster.clear();
+    }
     check_urls(&config, notices)?;
+    discovery::check(&config)?;
     check_times(&config)?;
     // An empty list that is given counts as given.
     if !from_file && given.get("listen-client-urls").is_some() && given.get("advertise-client-urls").is_none()
@@ -189,6 +198,9 @@ fn assemble(s: &Settings<'_>) -> Result<Config, ConfigError> {
         initial_cluster: s.text("initial-cluster"),
         initial_cluster_state: s.text("initial-cluster-state"),
         initial_cluster_token: s.text("initial-cluster-token"),
+        discovery: discovery_of(s),
+        discovery_srv: s.text("discovery-srv"),
+        discovery_srv_name: s.text("discovery-srv-name"),
         strict_reconfig_check: s.flag("strict-reconfig-check"),
         max_snapshots: s.uint("max-snapshots"),
         max_wals: s.uint("max-wals"),
@@ -234,6 +246,31 @@ fn assemble(s: &Settings<'_>) -> Result<Config, ConfigError> {
         log: log_config(s)?,
         name,
     })
+}
+
+fn discovery_of(s: &Settings<'_>) -> Discovery {
+    let text = |name: &str| s.text(&format!("discovery-{name}"));
+    let span = |name: &str| s.span(&format!("discovery-{name}")).duration();
+    // The default of a set is one empty text; given, that is an endpoint.
+    let endpoints = match s.0.get("discovery-endpoints") {
+        Some(_) => s.list("discovery-endpoints"),
+        None => Vec::new(),
+    };
+    Discovery {
+        endpoints,
+        token: text("token"),
+        dial_timeout: span("dial-timeout"),
+        request_timeout: span("request-timeout"),
+        keepalive_time: span("keepalive-time"),
+        keepalive_timeout: span("keepalive-timeout"),
+        insecure_transport: s.flag("discovery-insecure-transport"),
+        insecure_skip_tls_verify: s.flag("discovery-insecure-skip-tls-verify"),
+        cert: text("cert"),
+        key: text("key"),
+        cacert: text("cacert"),
+        user: text("user"),
+        password: text("password"),
+    }
 }
 
 /// The TLS settings of one side; its flags begin with `prefix`.

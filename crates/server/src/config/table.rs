@@ -55,9 +55,6 @@ pub fn instead(name: &str) -> &'static str {
             "the revision would not be raised; take a snapshot and restore it by `etcdutl snapshot restore \
              --bump-revision=N --mark-compacted`"
         }
-        name if name.starts_with("discovery") => {
-            "no members would be found; name them with --initial-cluster=NAME=URL,NAME=URL"
-        }
         _ => "remove the flag, or run etcd itself",
     }
 }
@@ -226,8 +223,23 @@ pub const RETIRED: &[(&str, Kind, Heir)] = &[
     ("proxy-dial-timeout", Kind::Uint, Heir::None),
     ("proxy-write-timeout", Kind::Uint, Heir::None),
     ("proxy-read-timeout", Kind::Uint, Heir::None),
-    ("discovery", Kind::Text, Heir::Flag("discovery-token")),
-    ("discovery-proxy", Kind::Text, Heir::Flag("discovery-token")),
+    (
+        "discovery",
+        Kind::Text,
+        Heir::Gone {
+            harmless: "",
+            advice: "its service has the v2 API; use another etcd as the service, with --discovery-endpoints and \
+                     --discovery-token",
+        },
+    ),
+    (
+        "discovery-proxy",
+        Kind::Text,
+        Heir::Gone {
+            harmless: "",
+            advice: "it stood before a service with the v2 API; use --discovery-endpoints and --discovery-token",
+        },
+    ),
 ];
 
 const BOOL: Kind = Kind::Bool;
@@ -310,22 +322,22 @@ const CLUSTERING: [Flag; 25] = section("Clustering", [
     ("initial-cluster-state", Kind::OneOf(&["new", "existing"]), "new", USED, "Whether a member without data starts a new cluster or joins an existing one."),
     ("initial-cluster-token", TEXT, "etcd-cluster", USED, "What tells clusters with the same members apart."),
     ("advertise-client-urls", URLS, "http://localhost:2379", USED, "This member's client URLs, as clients reach them."),
-    ("discovery-token", TEXT, "", REFUSED, "Discovery: token of the new cluster."),
-    ("discovery-endpoints", SET, "", REFUSED, "Discovery: endpoints of the service."),
-    ("discovery-dial-timeout", SPAN, "2s", IDLE, "Discovery: timeout for connecting."),
-    ("discovery-request-timeout", SPAN, "5s", IDLE, "Discovery: timeout of a request."),
-    ("discovery-keepalive-time", SPAN, "2s", IDLE, "Discovery: time between pings."),
-    ("discovery-keepalive-timeout", SPAN, "6s", IDLE, "Discovery: how long to wait for the answer to a ping."),
-    ("discovery-insecure-transport", BOOL, "true", IDLE, "Discovery: connect without TLS."),
-    ("discovery-insecure-skip-tls-verify", BOOL, "false", IDLE, "Discovery: do not verify the server."),
-    ("discovery-cert", TEXT, "", REFUSED, "Discovery: client certificate."),
-    ("discovery-key", TEXT, "", REFUSED, "Discovery: key of the client certificate."),
-    ("discovery-cacert", TEXT, "", REFUSED, "Discovery: certificates to verify the server by."),
-    ("discovery-user", TEXT, "", REFUSED, "Discovery: user, or user:password."),
-    ("discovery-password", TEXT, "", REFUSED, "Discovery: password."),
+    ("discovery-token", TEXT, "", USED, "Discovery: token of the new cluster."),
+    ("discovery-endpoints", SET, "", USED, "Discovery: endpoints of the service."),
+    ("discovery-dial-timeout", SPAN, "2s", USED, "Discovery: timeout for connecting."),
+    ("discovery-request-timeout", SPAN, "5s", USED, "Discovery: timeout of a request."),
+    ("discovery-keepalive-time", SPAN, "2s", USED, "Discovery: time between pings."),
+    ("discovery-keepalive-timeout", SPAN, "6s", USED, "Discovery: how long to wait for the answer to a ping."),
+    ("discovery-insecure-transport", BOOL, "true", USED, "Discovery: connect without TLS."),
+    ("discovery-insecure-skip-tls-verify", BOOL, "false", USED, "Discovery: do not verify the server."),
+    ("discovery-cert", TEXT, "", USED, "Discovery: client certificate."),
+    ("discovery-key", TEXT, "", USED, "Discovery: key of the client certificate."),
+    ("discovery-cacert", TEXT, "", USED, "Discovery: certificates to verify the server by."),
+    ("discovery-user", TEXT, "", USED, "Discovery: user, or user:password."),
+    ("discovery-password", TEXT, "", USED, "Discovery: password."),
     ("discovery-fallback", Kind::OneOf(&["exit", "proxy"]), "exit", USED, "What to do if discovery fails: exit."),
-    ("discovery-srv", TEXT, "", REFUSED, "DNS domain whose SRV records name the members of a new cluster."),
-    ("discovery-srv-name", TEXT, "", REFUSED, "Suffix of the SRV service name."),
+    ("discovery-srv", TEXT, "", USED, "DNS domain whose SRV records name the members of a new cluster."),
+    ("discovery-srv-name", TEXT, "", USED, "Suffix of the SRV service name."),
     ("strict-reconfig-check", BOOL, "true", USED, "Refuse changes of the membership that would cost the quorum."),
     ("pre-vote", BOOL, "true", USED, "Ask for votes tentatively before an election."),
     ("auto-compaction-retention", TEXT, "0", USED, "How much history to keep, 0 for all."),

@@ -4,26 +4,35 @@
 
 use api::url;
 use disk::Disk;
-use member::{Config, Opened};
+use member::{Config, InitialMember, Opened};
 use transport::{Answer, Call, Dialer, call_and_wait};
 
 use super::first_check::FirstCheck;
 use super::join::Beginner;
+use crate::config::Discovery;
+use crate::discovery;
 use crate::log::Log;
+use crate::server::StartError;
 
-/// A member without a log learns which cluster it joins, or makes sure that it begins a new one. Fills in
-/// [`Config::join`].
+/// A member without a log learns which cluster it joins, or makes sure that it begins a new one, and with whom. Fills
+/// in [`Config::join`] or [`Config::initial_cluster`].
 ///
 /// # Errors
 /// Why it may not begin, in etcd's words.
 pub fn before_opening(
     config: &mut Config,
+    discovery: &Discovery,
     disk: &dyn Disk,
     dialer: &Dialer,
     log: &Log,
-) -> Result<(), String> {
+) -> Result<(), StartError> {
     // What is damaged is told when it is opened.
     let has_log = wal::exists(disk, &config.wal_dir()).unwrap_or(true);
+    if has_log && discovery.is_asked_for() {
+        log.warn("discovery token is ignored since cluster already initialized; valid logs are found")
+            .show("wal-dir", config.wal_dir().display())
+            .emit();
+    }
     if has_log || config.force_new_cluster {
         return Ok(());
     }
@@ -36,11 +45,39 @@ pub fn before_opening(
     };
     let ask = |url: &str, call: Call| ask(dialer, url, call);
     if config.new_cluster {
-        return beginner.check_new(&ask);
+        beginner.check_new(&ask).map_err(StartError::Settings)?;
+        if discovery.is_asked_for() {
+            config.initial_cluster = discover(&beginner, discovery, log)?;
+        }
+        return Ok(());
     }
-    let join = beginner.join(&ask, log)?;
+    if discovery.is_asked_for() {
+        let text = "discovery URL should not be set when joining existing initial cluster";
+        return Err(StartError::Settings(text.to_owned()));
+    }
+    let join = beginner.join(&ask, log).map_err(StartError::Settings)?;
     config.join = Some(join);
     Ok(())
+}
+
+/// All members of the cluster that begins, from the discovery service.
+fn discover(
+    beginner: &Beginner<'_>,
+    discovery: &Discovery,
+    log: &Log,
+) -> Result<Vec<InitialMember>, StartError> {
+    let Some(own) = beginner.own() else {
+        return Ok(beginner.cluster.to_vec());
+    };
+    let id = state::member_id(&own.peer_urls, beginner.token, None);
+    let found = discovery::join(discovery, id, beginner.cluster, log).map_err(StartError::Discovery)?;
+    let mut urls: Vec<&String> = found.iter().flat_map(|member| &member.peer_urls).collect();
+    urls.sort_unstable();
+    if urls.windows(2).any(|pair| pair[0] == pair[1]) {
+        let text = format!("discovery cluster {} has duplicate url", discovery::told(&found));
+        return Err(StartError::Settings(text));
+    }
+    Ok(found)
 }
 
 /// Compares the store with those of the others (feature gate `InitialCorruptCheck`).

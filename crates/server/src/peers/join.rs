@@ -37,7 +37,8 @@ pub struct Beginner<'a> {
 }
 
 impl Beginner<'_> {
-    fn own(&self) -> Option<&InitialMember> {
+    /// This member's entry.
+    pub fn own(&self) -> Option<&InitialMember> {
         self.cluster.iter().find(|member| member.name == self.name)
     }
 

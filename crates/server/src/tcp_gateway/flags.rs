@@ -15,6 +15,28 @@ pub struct Settings {
     pub endpoints: Vec<String>,
     /// How long an endpoint that failed is left alone.
     pub retry_delay: Duration,
+    /// The domain whose SRV records name the members; empty for none.
+    pub discovery_srv: String,
+    /// The suffix of the service's name.
+    pub discovery_srv_name: String,
+    /// Whether records are believed without a look at the members' certificates.
+    pub insecure_discovery: bool,
+    /// Whose certificates are believed.
+    pub trusted_ca_file: String,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            listen_addr: "127.0.0.1:23790".into(),
+            endpoints: vec!["127.0.0.1:2379".into()],
+            retry_delay: Duration::from_secs(60),
+            discovery_srv: String::new(),
+            discovery_srv_name: String::new(),
+            insecure_discovery: false,
+            trusted_ca_file: String::new(),
+        }
+    }
 }
 
 /// What a command line comes to.
@@ -69,11 +91,7 @@ const FLAGS: [(&str, &str, &str, &str); 7] = [
 
 /// Reads the words after `gateway`. The error is for standard error, with its line ends.
 pub fn parse(args: &[String]) -> Result<Line, String> {
-    let mut settings = Settings {
-        listen_addr: "127.0.0.1:23790".into(),
-        endpoints: vec!["127.0.0.1:2379".into()],
-        retry_delay: Duration::from_secs(60),
-    };
+    let mut settings = Settings::default();
     let (mut words, mut endpoints): (Vec<&str>, Vec<String>) = (Vec::new(), Vec::new());
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
@@ -106,13 +124,10 @@ pub fn parse(args: &[String]) -> Result<Line, String> {
             "listen-addr" => settings.listen_addr = value,
             "endpoints" => endpoints.extend(value.split(',').map(str::to_string)),
             "retry-delay" => settings.retry_delay = delay(&value)?,
-            "discovery-srv" if !value.is_empty() => {
-                return Err(
-                    "--discovery-srv is not supported yet: give the members' addresses with --endpoints\n"
-                        .into(),
-                );
-            }
-            // Of these the discovery alone would make use.
+            "discovery-srv" => settings.discovery_srv = value,
+            "discovery-srv-name" => settings.discovery_srv_name = value,
+            "trusted-ca-file" => settings.trusted_ca_file = value,
+            "insecure-discovery" => settings.insecure_discovery = boolean(&value)?,
             _ => {}
         }
     }
@@ -138,6 +153,20 @@ fn delay(text: &str) -> Result<Duration, String> {
             let quoted = quote(text);
             Err(wrong(&format!(
                 "invalid argument {quoted} for \"--retry-delay\" flag: time: invalid duration {quoted}"
+            )))
+        }
+    }
+}
+
+/// Go's `ParseBool`.
+fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => {
+            let quoted = quote(text);
+            Err(wrong(&format!(
+                "invalid argument {quoted} for \"--insecure-discovery\" flag: strconv.ParseBool: parsing {quoted}: invalid syntax"
             )))
         }
     }
@@ -171,19 +200,22 @@ mod tests {
 
     #[test]
     fn flags_stand_before_and_behind_the_word() {
-        let default = Settings {
-            listen_addr: "127.0.0.1:23790".into(),
-            endpoints: vec!["127.0.0.1:2379".into()],
-            retry_delay: Duration::from_secs(60),
-        };
+        let default = Settings::default();
         assert_eq!(read("start"), Ok(Line::Start(default.clone())));
         let given = Settings {
             listen_addr: "x:1".into(),
             endpoints: vec!["a:1".into(), "b:2".into(), "c:3".into()],
             retry_delay: Duration::from_millis(1500),
+            discovery_srv: "d".into(),
+            discovery_srv_name: "n".into(),
+            insecure_discovery: true,
+            trusted_ca_file: "/ca".into(),
         };
         assert_eq!(
-            read("--endpoints=a:1,b:2 start --listen-addr x:1 --endpoints c:3 --retry-delay=1.5s"),
+            read(
+                "--endpoints=a:1,b:2 start --listen-addr x:1 --endpoints c:3 --retry-delay=1.5s --discovery-srv d \
+                 --discovery-srv-name=n --insecure-discovery --trusted-ca-file /ca"
+            ),
             Ok(Line::Start(given))
         );
         assert!(matches!(read("start -h"), Ok(Line::Help(text)) if text.contains("--retry-delay duration")));
@@ -203,7 +235,10 @@ mod tests {
                 "Error: invalid argument \"x\" for \"--retry-delay\" flag: time: invalid duration \"x\"\n",
             ),
             ("stop", "Error: unknown command \"stop\" for \"etcd gateway\"\n"),
-            ("start --discovery-srv d", "--discovery-srv is not supported yet"),
+            (
+                "start --insecure-discovery=x",
+                "Error: invalid argument \"x\" for \"--insecure-discovery\" flag: strconv.ParseBool",
+            ),
         ] {
             let error = read(line).unwrap_err();
             assert!(error.starts_with(text), "{line}: {error}");

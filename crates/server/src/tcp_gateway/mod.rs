@@ -1,6 +1,7 @@
 //! `etcd gateway start`: passes TCP connections on to one of the members, byte for byte
 //! (server/etcdmain/gateway.go). Never looks into what passes; TLS is between client and member.
 
+mod discovered;
 mod flags;
 mod proxy;
 
@@ -42,7 +43,15 @@ pub fn gateway(program: &str, args: &[String]) -> ExitCode {
 
 /// Comes back only with a reason not to run; the text is for standard output, as etcd's is.
 fn start(settings: &Settings, log: &Log) -> Result<(), String> {
-    let remotes = remotes(&settings.endpoints)?;
+    let found = discovered::remotes(settings, log).map_err(|text| {
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        String::new()
+    })?;
+    let remotes = match found {
+        found if !found.is_empty() => found,
+        // Without a domain, or with one that names nobody who counts.
+        _ => remotes(&settings.endpoints)?,
+    };
     check_loop(&settings.listen_addr, &remotes)?;
     let listener = std::net::TcpListener::bind(&settings.listen_addr)
         .map_err(|error| format!("listen tcp {}: {error}\n", settings.listen_addr))?;

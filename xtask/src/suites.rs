@@ -14,8 +14,11 @@ use std::time::{Duration, Instant};
 
 use crate::{peers, root, run, target};
 
-/// The slowest test of the lists takes half of this with real etcd.
+/// The slowest test of the lists takes half of this with real etcd, but for those that are called long.
 const TEST_SECONDS_MAX: u64 = 120;
+
+/// TestMemberAdd, which starts some hundred members, takes a third of this with real etcd.
+const LONG_SECONDS_MAX: u64 = 900;
 
 /// What the test program may take after its own limit, to say where it hangs.
 const GRACE_SECONDS: u64 = 15;
@@ -84,7 +87,7 @@ struct Test {
 enum Kind {
     /// Runs always.
     Usual,
-    /// Is left out of the quick form.
+    /// Is left out of the quick form, and may take longer.
     Long,
     /// Runs always and, where it fails, again alone: it is a race that a busy machine can lose.
     Race,
@@ -411,6 +414,16 @@ fn in_parallel(site: &Site, tests: &[Test], jobs: usize) -> Vec<Finished> {
     done.into_iter().map(|(_, result)| result).collect()
 }
 
+impl Test {
+    /// After how many seconds it hangs.
+    fn seconds_max(&self) -> u64 {
+        match self.kind {
+            Kind::Long => LONG_SECONDS_MAX,
+            _ => TEST_SECONDS_MAX,
+        }
+    }
+}
+
 impl Site {
     fn run_test(&self, test: &Test, job: usize) -> Finished {
         let started = Instant::now();
@@ -455,7 +468,7 @@ impl Site {
         command
             .arg(format!("-test.run=^{}$", test.name))
             .args(["-test.v", "-test.count=1"])
-            .arg(format!("-test.timeout={TEST_SECONDS_MAX}s"))
+            .arg(format!("-test.timeout={}s", test.seconds_max()))
             .arg("-bin-dir")
             .arg(&self.bin)
             .arg("-bin-last-release")
@@ -473,7 +486,10 @@ impl Site {
             command.env("EXPECT_DEBUG", "1");
         }
         let mut child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
-        let ended = wait(&mut child, Duration::from_secs(TEST_SECONDS_MAX + GRACE_SECONDS));
+        let ended = wait(
+            &mut child,
+            Duration::from_secs(test.seconds_max() + GRACE_SECONDS),
+        );
         self.sweep(job);
         let mut bytes = Vec::new();
         fs::File::open(&log)

@@ -84,9 +84,9 @@ pub struct Config {
     pub request_bytes_max: usize,
     /// `--max-txn-ops`.
     pub txn_ops_max: usize,
-    /// Whether there is a transport between members. Without one, directories and settings of clusters
-    /// of several are refused.
-    pub has_peers: bool,
+    /// What is advertised leads to what `--initial-cluster` says of this member, as their names are looked up:
+    /// the texts need not be the same.
+    pub advertised_is_same: bool,
     /// `--initial-cluster-state=existing`: what the running cluster said of itself. Only looked at
     /// where there is no log.
     pub join: Option<Join>,
@@ -191,7 +191,7 @@ impl Default for Config {
             backend_batch_limit: 10_000,
             request_bytes_max: 1_572_864,
             txn_ops_max: 128,
-            has_peers: false,
+            advertised_is_same: false,
             join: None,
             strict_reconfig_check: true,
             learners_max: 1,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::clock::Instant;
-use api::error::{self, Code, Status};
+use api::error::{self, Status};
 use api::raftpb;
 use bytes::Bytes;
 use prost::Message;
@@ -15,6 +15,7 @@ use raft::Raft;
 use crate::apply::{CommittedBatch, Role};
 use crate::config::Config;
 use crate::frontend::{AskDecide, Tell};
+use crate::heartbeats::Heartbeats;
 use crate::log::{Level, LogLine};
 use crate::message::{FullDisk, SaveBatch, ToApply, ToDecide, ToFront, ToPersist};
 use crate::peer;
@@ -23,12 +24,6 @@ use crate::shared::Shared;
 
 /// Proposals that wait for a leader; more are refused as too many requests.
 const WAITING_MAX: usize = 10_000;
-
-/// The answer to whoever adds a voting member.
-const VOTER_UNREACHABLE: Status = Status::new(
-    Code::Unimplemented,
-    "etcdserver: voting members cannot be added: this release serves one-member clusters only",
-);
 
 /// How much of the leader's log a learner must have before it may become a voter, in percent (etcd:
 /// server.go, readyPercentThreshold).
@@ -71,7 +66,9 @@ pub struct Decide {
     catchup_entries: u64,
     /// How many applied entries more make it worth to drop them from memory.
     compact_every: u64,
-    has_peers: bool,
+    heartbeats: Heartbeats,
+    /// The role and the term that were told last.
+    told: (raft::Role, u64),
     waiting: VecDeque<Waiting>,
     /// A lone voter campaigns as soon as it has applied what was committed at the start.
     campaign_at: Option<u64>,
@@ -189,7 +186,8 @@ impl Decide {
             clock: (config.tick, config.election_timeout()),
             catchup_entries: config.snapshot_catchup_entries,
             compact_every: config.snapshot_count.clamp(1, COMPACT_EVERY_MAX),
-            has_peers: config.has_peers,
+            heartbeats: Heartbeats::new(config.tick),
+            told: (raft::Role::Follower, 0),
             waiting: VecDeque::new(),
             campaign_at,
             leader: raft::NONE,
@@ -217,7 +215,7 @@ impl Decide {
         self.propose(&mut proposals, now, router);
         self.campaign();
         self.hand_over(now, router);
-        self.pump(router);
+        self.pump(now, router);
         self.compact();
         self.finish_stop(router);
     }
@@ -302,10 +300,6 @@ impl Decide {
                 self.admit_as_leader(id, raft::EntryKind::Normal, data, proposals, router);
             }
             AskDecide::ProposeConfChange { id, change } => {
-                // A second voter would have to be reached, or nothing would be committed any more.
-                if !self.has_peers && change.r#type() == raftpb::ConfChangeType::ConfChangeAddNode {
-                    return self.refuse(id, VOTER_UNREACHABLE, router);
-                }
                 let data = Bytes::from(change.encode_to_vec());
                 self.admit(id, raft::EntryKind::ConfChange, data, proposals, router);
             }
@@ -534,10 +528,10 @@ impl Decide {
     }
 
     /// Sends on what raft has for others, until it has nothing more.
-    fn pump(&mut self, router: &dyn Router) {
+    fn pump(&mut self, now: Instant, router: &dyn Router) {
         loop {
             while let Some(output) = self.raft.poll() {
-                self.send_on(output, router);
+                self.send_on(output, now, router);
             }
             if self.waiting.is_empty() || self.raft.soft_state().leader == raft::NONE {
                 return;
@@ -558,14 +552,21 @@ impl Decide {
         }
     }
 
-    fn send_on(&mut self, output: raft::Output, router: &dyn Router) {
+    fn send_on(&mut self, output: raft::Output, now: Instant, router: &dyn Router) {
         // Before anything that makes the commit visible leaves this stage.
         self.publish();
         if let Some(soft_state) = output.soft_state {
+            self.heartbeats.reset();
             self.announce(soft_state, router);
         }
         let mut waiting = Vec::new();
         for raft::Outgoing { message, after } in output.messages {
+            if message.kind == raft::MessageKind::Heartbeat
+                && let Some(late) = self.heartbeats.sent(message.to, now)
+            {
+                self.shared.tallies.heartbeats_late.add(1);
+                router.log(late);
+            }
             match after {
                 0 => peer::send(message, router),
                 _ => waiting.push(message),
@@ -613,6 +614,7 @@ impl Decide {
         if leader != raft::NONE && leader != before {
             self.shared.tallies.leader_changes.add(1);
         }
+        self.tell_role(soft_state.role, router);
         // The texts of raft's node: raft/node.go.
         let change = match (before, leader) {
             _ if before == leader => None,
@@ -621,14 +623,35 @@ impl Decide {
             _ => Some(format!("changed leader from {before:x} to {leader:x}")),
         };
         if let Some(change) = change {
-            router.log(LogLine::info(format!(
-                "raft.node: {id:x} {change} at term {term}"
-            )));
+            let text = format!("raft.node: {id:x} {change} at term {term}");
+            router.log(LogLine::info(text).with("logger", "raft"));
         }
         router.to_apply(ToApply::Role(Role { term, leader }));
         for front in 0..self.shared.fronts {
             router.to_front(front, ToFront::Tell(vec![Tell::LeaderChanged]));
         }
+    }
+
+    /// The texts of raft itself (raft/raft.go). What came and went within one step is not told.
+    fn tell_role(&mut self, role: raft::Role, router: &dyn Router) {
+        let (id, term) = (self.raft.id(), self.raft.term());
+        let before = std::mem::replace(&mut self.told, (role, term));
+        if before == self.told {
+            return;
+        }
+        let line = |text: String| router.log(LogLine::info(text).with("logger", "raft"));
+        let name = match role {
+            raft::Role::Follower => "follower",
+            raft::Role::PreCandidate => "pre-candidate",
+            raft::Role::Candidate => "candidate",
+            raft::Role::Leader => "leader",
+        };
+        if matches!(role, raft::Role::PreCandidate | raft::Role::Candidate)
+            && before.0 == raft::Role::Follower
+        {
+            line(format!("{id:x} is starting a new election at term {}", before.1));
+        }
+        line(format!("{id:x} became {name} at term {term}"));
     }
 
     /// Drops applied entries from memory.
@@ -681,6 +704,7 @@ impl Decide {
                     router.log(
                         LogLine::info("leadership transfer starting")
                             .with("local-member-id", format!("{:x}", status.id))
+                            .with("current-leader-member-id", format!("{:x}", status.id))
                             .with("transferee-member-id", format!("{:x}", heir.id)),
                     );
                     let to = heir.id;
@@ -688,8 +712,39 @@ impl Decide {
                     self.stopping = Stopping::HandingOver { until, asked: true };
                 }
             }
-            _ => self.stopping = Stopping::Draining,
+            _ => {
+                self.tell_handed_over(asked, router);
+                self.stopping = Stopping::Draining;
+            }
         }
+    }
+
+    /// How the hand-over ended.
+    fn tell_handed_over(&self, asked: bool, router: &dyn Router) {
+        let own = format!("{:x}", self.raft.id());
+        let soft_state = self.raft.soft_state();
+        let leads = soft_state.role == raft::Role::Leader;
+        let leader = format!("{:x}", soft_state.leader);
+        router.log(match (asked, leads) {
+            (true, false) => LogLine::info("leadership transfer finished")
+                .with("local-member-id", own.clone())
+                .with("old-leader-member-id", own)
+                .with("new-leader-member-id", leader),
+            (true, true) => LogLine::warn("leadership transfer failed")
+                .with("local-member-id", own)
+                .with("error", error::TIMEOUT.message.to_string()),
+            (false, false) => LogLine::info("skipped leadership transfer; local server is not leader")
+                .with("local-member-id", own)
+                .with("current-leader-member-id", leader),
+            (false, true) if self.raft.conf_state().voters.len() < 2 => {
+                LogLine::info("skipped leadership transfer for single voting member cluster")
+                    .with("local-member-id", own)
+                    .with("current-leader-member-id", leader)
+            }
+            (false, true) => LogLine::warn("leadership transfer failed")
+                .with("local-member-id", own)
+                .with("error", error::UNHEALTHY.message.to_string()),
+        });
     }
 }
 

@@ -85,17 +85,16 @@ pub struct Proposals {
     pub checkpoints: Vec<Vec<(i64, i64)>>,
 }
 
-struct Lease<W> {
+struct Lease {
     ttl: i64,
     remaining: i64,
     /// Never, on a member that does not decide.
     expiry: Option<Instant>,
     /// When to look at it next: its expiry, or after that the end of a retry interval.
     look: Option<Instant>,
-    waiters: Vec<W>,
 }
 
-impl<W> Lease<W> {
+impl Lease {
     /// What it lives from a renewal on: what was recorded last, else all.
     fn seconds(&self) -> i64 {
         if self.remaining > 0 {
@@ -113,7 +112,7 @@ impl<W> Lease<W> {
 /// The leases of a member with their times. `W` names who waits for a renewal.
 pub struct Lessor<W> {
     config: LessorConfig,
-    leases: BTreeMap<i64, Lease<W>>,
+    leases: BTreeMap<i64, Lease>,
     is_primary: bool,
     looks: BTreeSet<(Instant, i64)>,
     checkpoints: BTreeSet<(Instant, i64)>,
@@ -121,6 +120,10 @@ pub struct Lessor<W> {
     /// Found expired, not yet offered.
     expired: VecDeque<i64>,
     in_flight: BTreeSet<i64>,
+    /// Who waits for the revocation of a lease.
+    waiters: BTreeMap<i64, Vec<W>>,
+    /// How many they are.
+    waiting: usize,
 }
 
 fn seconds(seconds: i64) -> Duration {
@@ -140,6 +143,8 @@ impl<W> Lessor<W> {
             next_beat: Instant::default(),
             expired: VecDeque::new(),
             in_flight: BTreeSet::new(),
+            waiters: BTreeMap::new(),
+            waiting: 0,
         };
         for (id, ttl, remaining) in leases {
             lessor.insert(id, ttl, remaining);
@@ -153,7 +158,6 @@ impl<W> Lessor<W> {
             remaining,
             expiry: None,
             look: None,
-            waiters: Vec::new(),
         };
         self.leases.insert(id, lease);
     }
@@ -182,7 +186,9 @@ impl<W> Lessor<W> {
         if let Some(look) = lease.look {
             self.looks.remove(&(look, id));
         }
-        lease.waiters
+        let woken = self.waiters.remove(&id).unwrap_or_default();
+        self.waiting -= woken.len();
+        woken
     }
 
     /// A lease's remaining time was recorded (applied from the log). It counts from the next
@@ -217,7 +223,7 @@ impl<W> Lessor<W> {
     fn spread(&mut self, now: Instant, extend: Duration) {
         const SECOND: i128 = 1_000_000_000;
         let per_second = (3 * REVOKES_PER_SECOND / 4) as i128;
-        let remaining = |lease: &Lease<W>| lease.expiry.map_or(0, |at| (at - now).as_nanos() as i128);
+        let remaining = |lease: &Lease| lease.expiry.map_or(0, |at| (at - now).as_nanos() as i128);
         let mut order: Vec<(i128, i64)> = self
             .leases
             .iter()
@@ -254,13 +260,15 @@ impl<W> Lessor<W> {
         self.checkpoints.clear();
         self.expired.clear();
         self.in_flight.clear();
-        let mut woken = Vec::new();
         for lease in self.leases.values_mut() {
             lease.expiry = None;
             lease.look = None;
-            woken.append(&mut lease.waiters);
         }
-        woken
+        self.waiting = 0;
+        std::mem::take(&mut self.waiters)
+            .into_values()
+            .flatten()
+            .collect()
     }
 
     /// Gives a lease all its time again.
@@ -285,13 +293,26 @@ impl<W> Lessor<W> {
     /// Keeps who got [`Renewal::Expired`] until [`Lessor::revoked`] or [`Lessor::demote`] gives it
     /// back. Gives it back at once if neither can come.
     pub fn wait(&mut self, id: i64, waiter: W) -> Option<W> {
-        match self.leases.get_mut(&id) {
-            Some(lease) if self.is_primary => {
-                lease.waiters.push(waiter);
-                None
-            }
-            _ => Some(waiter),
+        if !self.is_primary || !self.leases.contains_key(&id) {
+            return Some(waiter);
         }
+        self.waiters.entry(id).or_default().push(waiter);
+        self.waiting += 1;
+        None
+    }
+
+    /// How many wait for revocations.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Forgets those who wait for revocations and are not to be kept.
+    pub fn keep_waiting(&mut self, keep: impl Fn(&W) -> bool) {
+        self.waiters.retain(|_, waiters| {
+            waiters.retain(&keep);
+            !waiters.is_empty()
+        });
+        self.waiting = self.waiters.values().map(Vec::len).sum();
     }
 
     /// Whether a lease exists here.

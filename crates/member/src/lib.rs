@@ -17,6 +17,7 @@ mod corruption;
 mod decide;
 mod error;
 pub mod frontend;
+mod heartbeats;
 pub mod lessor;
 mod log;
 mod measure;

@@ -59,6 +59,10 @@ pub struct StageTallies {
     pub lease_ttl_seconds: Tally,
     /// Leaders seen, counting each change.
     pub leader_changes: Tally,
+    /// Heartbeats that were sent late.
+    pub heartbeats_late: Tally,
+    /// Snapshots of the leader that are being put in place: one at a time.
+    pub snapshots_applied_now: Tally,
     /// Rows that compactions deleted.
     pub compacted_rows: Tally,
     /// The revision of users and roles.

@@ -19,7 +19,7 @@ use crate::driver::{
 use crate::front::{self, Common, Order, Orders};
 use crate::guard::Guards;
 use crate::listen::{self, Door, ListenError, Listener};
-use crate::log::Log;
+use crate::log::{Log, Once};
 use crate::metrics::{MeasuredDisk, Metrics, span};
 use crate::peers;
 
@@ -294,9 +294,11 @@ fn open_patiently(
 ) -> Result<member::Opened, StartError> {
     let start = Instant::now();
     let mut warned = false;
+    // What is told of the directories is told at the first attempt.
+    let told = Once::new(log);
     let seed = u64::from(std::process::id()) ^ unix_ms().rotate_left(20);
     loop {
-        match member::open(disk, config, clock.now(), unix_ms(), seed, log) {
+        match member::open(disk, config, clock.now(), unix_ms(), seed, &told) {
             Err(member::Error::Locked { path }) => {
                 if !warned && start.elapsed() >= LOCK_WARNING {
                     warned = true;
@@ -358,7 +360,6 @@ fn member_config(config: &Config, fronts: usize) -> Result<member::Config, Start
         watch_progress_interval: config.watch_progress_notify_interval,
         bootstrap_defrag_threshold_megabytes: config.bootstrap_defrag_threshold_megabytes,
         unsafe_no_fsync: config.unsafe_no_fsync,
-        has_peers: true,
         fronts,
         ..member::Config::default()
     })

@@ -330,7 +330,6 @@ impl Node {
                 advertise_client_urls: vec![format!("http://10.0.0.{}:2379", place + 1)],
                 quota_backend_bytes: -1,
                 fronts: FRONTS,
-                has_peers: true,
                 segment_bytes: 256 << 10,
                 page_cache_bytes_max: 1 << 20,
                 ..Config::default()

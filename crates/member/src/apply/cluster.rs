@@ -13,6 +13,14 @@ impl Apply {
     pub(super) fn conf_change_applied(&mut self, change: &ConfChange, router: &dyn Router) {
         if change.node_id() != 0 {
             self.tell_change(change, router);
+            let facts = self.shared.facts();
+            let mut learners = facts.members.iter().filter(|member| member.is_learner);
+            let is_promotion = change.r#type() == ConfChangeType::ConfChangeAddNode
+                && learners.any(|member| member.id == change.node_id());
+            // etcd counts where the promotion was decided about: server.go, promoteMember.
+            if is_promotion && self.is_leader() {
+                self.shared.tallies.learners_promoted.add(1);
+            }
         }
         let kind = u64::try_from(change.r#type.unwrap_or_default()).unwrap_or_default();
         router.to_decide(ToDecide::ConfApplied(ConfApplied {

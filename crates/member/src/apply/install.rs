@@ -16,7 +16,7 @@ use super::{Apply, Broken, Found, JobDone};
 use crate::apply::VersionWindow;
 use crate::config::Config;
 use crate::lessor::Lessor;
-use crate::log::LogLine;
+use crate::log::{LogLine, human_bytes};
 use crate::message::{ToApply, ToDecide, ToFront};
 use crate::peer::{Parcel, ToPeer};
 use crate::router::{Job, JobKind, Router};
@@ -71,13 +71,15 @@ impl Apply {
     pub(super) fn packed(&mut self, packing: Packing, router: &dyn Router) {
         let message = *packing.message;
         let index = message.snapshot.as_ref().map_or(0, |snapshot| snapshot.index);
+        let db = self.machine.store().db().snapshot();
         router.log(
             LogLine::info("sending merged snapshot")
                 .with("from", format!("{:x}", self.shared.member_id))
                 .with("to", format!("{:x}", message.to))
+                .with("bytes", db.size())
+                .with("size", human_bytes(db.size()))
                 .with("snapshot-index", index),
         );
-        let db = self.machine.store().db().snapshot();
         router.to_peer(ToPeer::Snapshot(Box::new(Parcel { message, db })));
     }
 
@@ -92,6 +94,7 @@ impl Apply {
                 .with("incoming-leader-snapshot-index", snapshot.index)
                 .with("incoming-leader-snapshot-term", snapshot.term),
         );
+        self.shared.tallies.snapshots_applied_now.set(1);
         self.installing = Installing::Waiting(snapshot);
         self.file.freeze(true);
         self.step_install(router);
@@ -162,6 +165,8 @@ impl Apply {
         router.log(
             LogLine::info("applied snapshot")
                 .with("current-snapshot-index", snapshot.index)
+                .with("current-applied-index", self.machine.store().consistent().0)
+                .with("incoming-leader-snapshot-index", snapshot.index)
                 .with("incoming-leader-snapshot-term", snapshot.term),
         );
         router.to_decide(ToDecide::Installed {
@@ -170,6 +175,7 @@ impl Apply {
         router.to_persist(crate::ToPersist::Installed {
             index: snapshot.index,
         });
+        self.shared.tallies.snapshots_applied_now.set(0);
         self.monitor_at = now;
         Ok(())
     }

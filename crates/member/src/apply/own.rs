@@ -115,6 +115,12 @@ impl OwnRequests {
         self.pending.values().any(|(own, _)| wanted(own))
     }
 
+    /// How many are on their way. But for the ends of remaining times, of which each renewal may want one,
+    /// these are few.
+    pub(super) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
     pub(super) fn next_wake(&self) -> Option<Instant> {
         let timeouts = self.pending.values().map(|&(_, until)| until);
         timeouts.chain(self.attributes_at).min()

@@ -105,14 +105,20 @@ impl Apply {
 
     /// A new question.
     pub(super) fn ask_leader(&mut self, question: Question, now: Instant, router: &dyn Router) {
-        if self.questions.len() >= WAITING_MAX {
+        if self.questions_waiting() >= WAITING_MAX {
             let until = |question: &Question| question.until > now;
             self.questions.leader.retain(until);
-            if self.questions.len() >= WAITING_MAX {
+            self.lessor.keep_waiting(until);
+            if self.questions_waiting() >= WAITING_MAX {
                 return self.tell(question.id, question.refused(error::REQUEST_TOO_MANY_REQUESTS));
             }
         }
         self.route(question, now, router);
+    }
+
+    /// All that wait: for what is in [`Questions`], for a revocation, or for an entry of the member's own.
+    fn questions_waiting(&self) -> usize {
+        self.questions.len() + self.lessor.waiting() + self.own.len()
     }
 
     /// Answers a question, or sends it on, or has it wait.

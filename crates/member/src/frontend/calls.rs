@@ -80,7 +80,7 @@ impl Frontend {
 
     /// What holds for all methods (etcd: v3rpc/interceptor.go).
     fn check_context(&self, method: Method, message: &Bytes, context: &Context) -> Result<(), Status> {
-        if self.shared.pulse.is_learner() && !serves_as_learner(method, message) {
+        if self.shared.pulse.is_learner() && !context.of_member && !serves_as_learner(method, message) {
             return Err(error::NOT_SUPPORTED_FOR_LEARNER);
         }
         self.check_leader_required(context)

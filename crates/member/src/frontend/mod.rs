@@ -60,6 +60,9 @@ pub struct Context {
     pub deadline: Option<Instant>,
     /// Metadata `hasleader: true`: refuse, and end streams, while there is no leader.
     pub require_leader: bool,
+    /// The member itself asks, to see whether it is well: a learner answers, too (etcd's checks call the
+    /// server past its interceptors).
+    pub of_member: bool,
 }
 
 /// What became of a call at once.

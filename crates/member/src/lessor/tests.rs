@@ -101,9 +101,14 @@ fn a_renewal_of_an_expired_lease_waits_for_its_end() {
     assert_eq!(lessor.wait(7, 41), None);
     assert_eq!(lessor.wait(7, 42), None);
     assert_eq!(lessor.wait(8, 43), None);
+    assert_eq!(lessor.waiting(), 3);
     assert_eq!(lessor.revoked(7), [41, 42]);
+    assert_eq!(lessor.wait(8, 45), None);
+    lessor.keep_waiting(|waiter| *waiter != 45);
+    assert_eq!(lessor.waiting(), 1);
     assert_eq!(lessor.wait(7, 44), Some(44));
     assert_eq!(lessor.demote(), [43]);
+    assert_eq!(lessor.waiting(), 0);
     let over = primary(false).time_to_live(1, at(0));
     assert_eq!(over, None);
 }

@@ -56,21 +56,13 @@ pub(super) fn plan_new(config: &Config) -> Result<NewMember, Error> {
     }
     if !config.new_cluster {
         return Err(Error::Refused(
-            "--initial-cluster-state=existing: joining a running cluster is not supported yet; \
-             this release serves clusters of one member"
+            "--initial-cluster-state=existing: nothing is known of the cluster that is to be joined"
                 .to_owned(),
         ));
     }
     let own = own_member(config)?;
     check_advertised(config, own)?;
     check_urls(config)?;
-    if config.initial_cluster.len() > 1 && !config.has_peers {
-        return Err(Error::Refused(format!(
-            "--initial-cluster names {} members: messages between members are not supported yet; \
-             this release serves clusters of one member",
-            config.initial_cluster.len()
-        )));
-    }
     let mut first: Vec<state::Member> = config
         .initial_cluster
         .iter()
@@ -166,7 +158,7 @@ fn check_urls(config: &Config) -> Result<(), Error> {
 
 /// A new member is reached where the cluster looks for it (etcd: advertiseMatchesCluster).
 fn check_advertised(config: &Config, own: &InitialMember) -> Result<(), Error> {
-    if sorted(&own.peer_urls) != sorted(&config.advertise_peer_urls) {
+    if !config.advertised_is_same && sorted(&own.peer_urls) != sorted(&config.advertise_peer_urls) {
         return Err(Error::Refused(format!(
             "--initial-cluster has {}={} but missing from --initial-advertise-peer-urls={}",
             own.name,

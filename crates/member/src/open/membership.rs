@@ -167,8 +167,7 @@ impl Known {
         (voters, learners)
     }
 
-    /// Refuses a directory that belongs to another member, and one that needs messages between members
-    /// where there is nobody to carry them.
+    /// Refuses a directory that belongs to another member.
     pub(super) fn check_member(
         &self,
         member_id: u64,
@@ -179,22 +178,12 @@ impl Known {
         let known = voters.contains(&member_id) || learners.contains(&member_id);
         // One that has joined and heard of nobody yet knows no members at all.
         let is_blank = voters.is_empty() && learners.is_empty();
-        if !(known || is_blank && config.has_peers) {
+        if !known && !is_blank {
             return Err(Error::Refused(format!(
                 "{}: member {member_id:x} of the log is not a member of the cluster in {}: \
                  it was removed, or the files are of different members",
                 config.wal_dir().display(),
                 config.db_path().display()
-            )));
-        }
-        // Learners need not be reached: they have no vote.
-        if !config.has_peers && (voters.len() > 1 || !voters.contains(&member_id)) {
-            let all = voters.len() + learners.len();
-            return Err(Error::Refused(format!(
-                "{}: the directory belongs to a cluster of {all} members: messages between members are not \
-                 supported yet; nothing was changed. Run etcd on it, or start with --force-new-cluster to make \
-                 it a cluster of its own",
-                config.data_dir.display()
             )));
         }
         Ok(())

@@ -134,6 +134,7 @@ pub(super) fn admit(parts: &http::request::Parts, now: api::clock::Instant) -> R
         context: frontend::Context {
             deadline,
             require_leader: header("hasleader") == Some("true"),
+            of_member: false,
         },
         encoding: header("grpc-encoding").map(str::to_string),
         content_type: answered(content_type),

@@ -124,6 +124,7 @@ fn context(headers: &HeaderMap, now: api::clock::Instant) -> Result<frontend::Co
         deadline,
         // What begins with this is metadata of the call.
         require_leader: header("grpc-metadata-hasleader") == Some("true"),
+        of_member: false,
     })
 }
 

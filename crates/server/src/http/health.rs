@@ -63,8 +63,12 @@ async fn sickness(front: &Front, excluded: &[&str], serializable: bool) -> Optio
     if !serializable && front.common.shared.pulse.leader() == 0 {
         return Some("RAFT NO LEADER".to_string());
     }
-    let read = read(front, serializable).await;
-    read.err().map(|status| format!("RANGE ERROR:{}", status.message))
+    let status = read(front, serializable).await.err()?;
+    let log = &front.common.log;
+    log.warn("serving /health false; Range fails")
+        .error(&status.message)
+        .emit();
+    Some(format!("RANGE ERROR:{}", status.message))
 }
 
 /// Reads one key, which need not exist: that reads work is what is asked.
@@ -77,7 +81,11 @@ async fn read(front: &Front, serializable: bool) -> Result<(), Status> {
         ..Default::default()
     };
     let message = request.encode_to_vec().into();
-    call::unary(front, Method::Range, message, Context::default())
+    let context = Context {
+        of_member: true,
+        ..Context::default()
+    };
+    call::unary(front, Method::Range, message, context)
         .await
         .map(drop)
 }

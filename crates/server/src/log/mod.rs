@@ -5,6 +5,7 @@
 mod clock;
 mod journal;
 mod line;
+mod once;
 pub mod request;
 mod rotate;
 mod sink;
@@ -18,6 +19,7 @@ use std::time::{Duration, SystemTime};
 
 pub use clock::timestamp;
 pub use line::Line;
+pub use once::Once;
 use sink::Sink;
 
 use crate::config::{LogConfig, Notice};

@@ -399,6 +399,12 @@ fn a_learner_serves_little_and_a_leader_may_be_required() {
     let refused = Outcome::Done(Err(error::NOT_SUPPORTED_FOR_LEARNER));
     assert_eq!(rig.call(1, Method::Range, &get("k")), refused);
     assert_eq!(rig.call(1, Method::Put, &put("k", "v")), refused);
+    // Its own look at whether it is well goes the way of any read.
+    let of_member = Context {
+        of_member: true,
+        ..Context::default()
+    };
+    assert_ne!(rig.call_with(1, Method::Range, &get("k"), of_member), refused);
     let mut serializable = get("k");
     serializable.serializable = true;
     decode::<pb::RangeResponse>(rig.call(1, Method::Range, &serializable));

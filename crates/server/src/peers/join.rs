@@ -11,6 +11,7 @@ use api::version::{MIN_CLUSTER_VERSION, Version};
 use member::{InitialMember, Join, Log, LogLine};
 use transport::{Answer, Call};
 
+use super::same_urls::{Resolver, same_urls};
 use super::words;
 
 /// How long one member of a cluster that is joined may take to answer (etcd: cluster_util.go).
@@ -75,17 +76,17 @@ impl Beginner<'_> {
     ///
     /// # Errors
     /// In etcd's words.
-    pub fn join(&self, ask: Ask<'_>, log: &dyn Log) -> Result<Join, String> {
+    pub fn join(&self, ask: Ask<'_>, resolver: &dyn Resolver, log: &dyn Log) -> Result<Join, String> {
         let (cluster_id, members) = self
             .fetch(ask, JOIN_MAX, Some(log))
             .map_err(|error| format!("cannot fetch cluster info from peer urls: {error}"))?;
-        self.check_members(&members).map_err(|error| {
+        let own = self.check_members(&members, resolver, log).map_err(|error| {
             format!(
                 "error validating peerURLs {}: {error}",
                 told(cluster_id, &members)
             )
         })?;
-        if !self.is_compatible(ask, &members, log) {
+        if !self.is_compatible(ask, &members, own, log) {
             return Err("incompatible with current running cluster".to_owned());
         }
         let members = members.into_iter().map(|member| state::Member {
@@ -144,30 +145,49 @@ impl Beginner<'_> {
         Err("could not retrieve cluster information from the given URLs".to_owned())
     }
 
-    /// Each member of the running cluster must be one of `--initial-cluster`, by its URLs.
-    fn check_members(&self, members: &[member::Member]) -> Result<(), String> {
+    /// Each member of the running cluster must be one of `--initial-cluster`, by its URLs. Returns the ID of
+    /// this one, if the cluster has given it one.
+    fn check_members(
+        &self,
+        members: &[member::Member],
+        resolver: &dyn Resolver,
+        log: &dyn Log,
+    ) -> Result<Option<u64>, String> {
         if members.len() != self.cluster.len() {
             return Err("member count is unequal".to_owned());
         }
+        let mut own = None;
         for member in members {
-            let same = |other: &InitialMember| same_urls(&other.peer_urls, &member.peer_urls);
-            if !self.cluster.iter().any(same) {
-                return Err(format!(
-                    "PeerURLs: no match found for existing member ({:x}, [{}]), last resolver error (<nil>)",
-                    member.id,
-                    member.peer_urls.join(" ")
-                ));
+            let mut last = String::new();
+            let found = self.cluster.iter().find(|other| {
+                let same = same_urls(&member.peer_urls, &other.peer_urls, resolver, log);
+                same.map_err(|error| last = error).is_ok()
+            });
+            match found {
+                Some(found) if found.name == self.name => own = Some(member.id),
+                Some(_) => {}
+                None => {
+                    return Err(format!(
+                        "PeerURLs: no match found for existing member ({:x}, [{}]), last resolver error ({last})",
+                        member.id,
+                        member.peer_urls.join(" ")
+                    ));
+                }
             }
         }
-        Ok(())
+        Ok(own)
     }
 
     /// Whether some other member serves a cluster version that this release can be part of, and none
     /// another one.
-    fn is_compatible(&self, ask: Ask<'_>, members: &[member::Member], log: &dyn Log) -> bool {
-        let own = self.own();
-        let is_own =
-            |member: &&member::Member| own.is_some_and(|own| same_urls(&own.peer_urls, &member.peer_urls));
+    fn is_compatible(
+        &self,
+        ask: Ask<'_>,
+        members: &[member::Member],
+        own: Option<u64>,
+        log: &dyn Log,
+    ) -> bool {
+        let is_own = |member: &&member::Member| own == Some(member.id);
         let others: Vec<&member::Member> = members.iter().filter(|member| !is_own(member)).collect();
         let downgrading = others.iter().find_map(|member| {
             let mut urls = member.peer_urls.iter();
@@ -224,15 +244,6 @@ impl Beginner<'_> {
     }
 }
 
-fn same_urls(one: &[String], other: &[String]) -> bool {
-    let sorted = |urls: &[String]| {
-        let mut urls = urls.to_vec();
-        urls.sort_unstable();
-        urls
-    };
-    sorted(one) == sorted(other)
-}
-
 /// A cluster in a message: membership/cluster.go, String.
 fn told(cluster_id: u64, members: &[member::Member]) -> String {
     let urls: Vec<&str> = members
@@ -246,6 +257,8 @@ fn told(cluster_id: u64, members: &[member::Member]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peers::same_urls::tests::Book;
+    use std::cell::Cell;
 
     struct Deaf;
 
@@ -286,7 +299,16 @@ mod tests {
             ("http://a:1", "/downgrade/enabled") => Ok(answer(downgrade)),
             _ => Err("connection refused".to_owned()),
         };
-        beginner.join(&ask, &Deaf)
+        let book = Book {
+            names: &[
+                ("a", "192.0.2.1", 0),
+                ("b", "192.0.2.2", 0),
+                ("c", "192.0.2.3", 0),
+                ("also-b", "192.0.2.2", 0),
+            ],
+            waits: Cell::new(0),
+        };
+        beginner.join(&ask, &book, &Deaf)
     }
 
     #[test]
@@ -296,6 +318,9 @@ mod tests {
         assert_eq!(joined.cluster_id, 0xc1);
         let ids: Vec<u64> = joined.members.iter().map(|member| member.id).collect();
         assert_eq!(ids, [1, 2]);
+        // As etcd, members may be named otherwise than the cluster names them.
+        let renamed = [member("a", "http://192.0.2.1:1"), member("b", "http://also-b:1")];
+        assert!(join_with(&renamed, r#"{"etcdcluster":"3.6.0"}"#, "false").is_ok());
         // A cluster that goes down to 3.6 has 3.7 until all are there.
         for (cluster_version, downgrade, may) in [
             ("3.5.0", "false", true),
@@ -321,7 +346,10 @@ mod tests {
         let other = [member("a", "http://a:1"), member("b", "http://c:1")];
         let error = join_with(&other, versions, "false").unwrap_err();
         assert!(
-            error.contains("no match found for existing member (2, [http://b:1])"),
+            error.contains(
+                "no match found for existing member (2, [http://b:1]), last resolver error \
+                 (resolved urls: \"http://192.0.2.2:1\" != \"http://192.0.2.3:1\")"
+            ),
             "{error}"
         );
         let alone = [member("b", "http://b:1"), member("x", "http://x:1")];

@@ -6,6 +6,7 @@ pub mod asks;
 mod begin;
 mod first_check;
 mod join;
+mod same_urls;
 mod versions;
 mod words;
 

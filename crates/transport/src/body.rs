@@ -2,12 +2,15 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::mpsc::Receiver;
+
+use crate::core::Share;
 
 /// A body that comes piece by piece, for as long as it takes.
 pub(crate) type Pieces = Pin<Box<dyn Body<Data = Bytes, Error = io::Error>>>;
@@ -66,6 +69,8 @@ pub(crate) enum ReadError {
     Cut,
     #[error("http: request body too large")]
     TooLarge,
+    #[error("too many bytes of unfinished requests")]
+    NoRoom,
     #[error("{0}")]
     Other(String),
 }
@@ -93,18 +98,32 @@ pub(crate) async fn next_piece(body: &mut Incoming, patience: Duration) -> Resul
     }
 }
 
-/// All of a body of at most `bytes_max`, each piece of it within `patience`.
-pub(crate) async fn whole(
+/// As [`whole`], where what has come so far is counted.
+pub(crate) async fn whole_within(
     body: &mut Incoming,
     bytes_max: u64,
     patience: Duration,
+    share: &mut Share<'_>,
 ) -> Result<Bytes, ReadError> {
     let mut all = BytesMut::new();
     while let Some(piece) = next_piece(body, patience).await? {
         if all.len() as u64 + piece.len() as u64 > bytes_max {
             return Err(ReadError::TooLarge);
         }
+        if !share.grow(piece.len() as u64) {
+            return Err(ReadError::NoRoom);
+        }
         all.extend_from_slice(&piece);
     }
     Ok(all.freeze())
+}
+
+/// All of a body of at most `bytes_max`, each piece of it within `patience`.
+pub(crate) async fn whole(
+    body: &mut Incoming,
+    bytes_max: u64,
+    patience: Duration,
+) -> Result<Bytes, ReadError> {
+    let alone = AtomicU64::new(0);
+    whole_within(body, bytes_max, patience, &mut Share::new(&alone)).await
 }

@@ -11,19 +11,32 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
 
+use crate::READ_MAX;
 use crate::body::{self, Outbound};
 use crate::dial::Dialer;
 use crate::host::Answer;
 use crate::io::HyperIo;
+use crate::pool::Pool;
 
 /// How long a connection that nobody uses is kept. Go's side drops it after five seconds.
 const IDLE_MAX: Duration = Duration::from_secs(4);
 /// Bytes of an answer that anybody here wants.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
+/// What a request is for. Each has places of its own, so that one cannot use up those of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    /// Leases of clients, which expire if it takes long.
+    Renewal,
+    /// Anything else.
+    Question,
+}
+
 /// A request to another member.
 #[derive(Clone, Debug)]
 pub struct Call {
+    /// What it is for.
+    pub purpose: Purpose,
     /// GET or POST.
     pub method: &'static str,
     /// With its query, if it has one.
@@ -40,6 +53,7 @@ impl Call {
     /// A GET without a body.
     pub fn get(path: &str, patience: Duration) -> Call {
         Call {
+            purpose: Purpose::Question,
             method: "GET",
             path: path.to_owned(),
             headers: Vec::new(),
@@ -63,6 +77,16 @@ pub enum CallError {
     Busy,
 }
 
+/// The head of an answer; the body is still to come.
+pub(crate) type Head = Response<Incoming>;
+
+/// A request got no answer.
+pub(crate) struct Unanswered {
+    pub(crate) reason: String,
+    /// The request, if nothing of it was sent.
+    pub(crate) unsent: Option<Request<Outbound>>,
+}
+
 /// One connection, with the task that carries it.
 pub(crate) struct Wire {
     sender: SendRequest<Outbound>,
@@ -80,7 +104,7 @@ impl Wire {
     /// Connects. A write that gets nowhere for `write_max` ends the connection.
     pub(crate) async fn open(dialer: &Dialer, url: &Url, write_max: Duration) -> Result<Wire, String> {
         let stream = dialer.dial(url).await?;
-        let io = HyperIo::new(stream, write_max);
+        let io = HyperIo::new(stream, Some(write_max));
         let (sender, connection) = http1::handshake(io).await.map_err(|error| error.to_string())?;
         let task = spawn_local(async move {
             // Whoever waits for an answer is told of an error as well.
@@ -93,31 +117,52 @@ impl Wire {
         })
     }
 
-    /// Whether another request may be tried.
+    /// Whether another request may be tried at once.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.sender.is_ready() && self.used.elapsed() < IDLE_MAX
+        self.sender.is_ready() && self.may_be_kept()
     }
 
-    /// Sends a request and waits for the head of its answer.
-    pub(crate) async fn send(&mut self, request: Request<Outbound>) -> Result<Response<Incoming>, String> {
-        let words = |error: hyper::Error| match error.is_incomplete_message() || error.is_closed() {
+    /// Whether another request may be tried, as far as is known.
+    pub(crate) fn may_be_kept(&self) -> bool {
+        !self.sender.is_closed() && self.used.elapsed() < IDLE_MAX
+    }
+
+    /// Sends a request and waits for the head of its answer. A request of which nothing was sent comes back.
+    pub(crate) async fn try_send(&mut self, request: Request<Outbound>) -> Result<Head, Unanswered> {
+        let words = |error: &hyper::Error| match error.is_incomplete_message() || error.is_closed() {
             true => "EOF".to_owned(),
             false => error.to_string(),
         };
-        self.sender.ready().await.map_err(words)?;
-        let response = self.sender.send_request(request).await.map_err(words)?;
-        self.used = Instant::now();
-        Ok(response)
+        if let Err(error) = self.sender.ready().await {
+            return Err(Unanswered {
+                reason: words(&error),
+                unsent: Some(request),
+            });
+        }
+        match self.sender.try_send_request(request).await {
+            Ok(response) => {
+                self.used = Instant::now();
+                Ok(response)
+            }
+            Err(mut error) => Err(Unanswered {
+                reason: words(error.error()),
+                unsent: error.take_message(),
+            }),
+        }
     }
-}
 
-impl Wire {
+    /// As [`Wire::try_send`], for requests that nobody repeats.
+    pub(crate) async fn send(&mut self, request: Request<Outbound>) -> Result<Head, String> {
+        let sent = self.try_send(request).await;
+        sent.map_err(|unanswered| unanswered.reason)
+    }
+
     /// As [`Wire::send`], where the other side answers only after `patience` at the latest.
     pub(crate) async fn send_patiently(
         &mut self,
         request: Request<Outbound>,
         patience: Duration,
-    ) -> Result<Response<Incoming>, String> {
+    ) -> Result<Head, String> {
         let sent = tokio::time::timeout(patience, self.send(request)).await;
         sent.unwrap_or_else(|_| Err("i/o timeout".to_owned()))
     }
@@ -142,16 +187,8 @@ pub(crate) fn request(
     Ok(request)
 }
 
-/// Sends `call` to `url` on a connection of its own.
-pub(crate) async fn exchange(dialer: &Dialer, url: &Url, call: Call) -> Result<Answer, CallError> {
-    let patience = call.patience;
-    match tokio::time::timeout(patience, exchange_untimed(dialer, url, call)).await {
-        Ok(result) => result.map_err(CallError::Failed),
-        Err(_) => Err(CallError::Timeout),
-    }
-}
-
-async fn exchange_untimed(dialer: &Dialer, url: &Url, call: Call) -> Result<Answer, String> {
+/// The request of a call.
+pub(crate) fn request_of(url: &Url, call: Call) -> Result<Request<Outbound>, String> {
     let mut headers = HeaderMap::new();
     for (name, value) in &call.headers {
         let name = HeaderName::try_from(name).map_err(|error| error.to_string())?;
@@ -159,11 +196,12 @@ async fn exchange_untimed(dialer: &Dialer, url: &Url, call: Call) -> Result<Answ
         headers.insert(name, value);
     }
     let method = Method::from_bytes(call.method.as_bytes()).map_err(|error| error.to_string())?;
-    let patience = call.patience;
-    let request = request(method, url, &call.path, headers, Outbound::full(call.body))?;
-    let mut wire = Wire::open(dialer, url, patience).await?;
-    let mut response = wire.send(request).await?;
-    let body = body::whole(response.body_mut(), ANSWER_BYTES_MAX, patience).await;
+    request(method, url, &call.path, headers, Outbound::full(call.body))
+}
+
+/// The whole answer. To be called with a limit.
+pub(crate) async fn read_answer(mut response: Head) -> Result<Answer, String> {
+    let body = body::whole(response.body_mut(), ANSWER_BYTES_MAX, READ_MAX).await;
     let body = body.map_err(|error| error.to_string())?;
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers = response.headers().iter();
@@ -187,7 +225,7 @@ pub fn call_and_wait(dialer: &Dialer, url: &Url, call: Call) -> Result<Answer, C
         .enable_time()
         .build()
         .map_err(|error| CallError::Failed(error.to_string()))?;
-    let answer = LocalSet::new().block_on(&runtime, exchange(dialer, url, call));
+    let answer = LocalSet::new().block_on(&runtime, async { Pool::default().ask(dialer, url, call).await });
     runtime.shutdown_background();
     answer
 }

@@ -13,6 +13,7 @@ use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use crate::io::Connection;
+use crate::names::Names;
 
 /// How long a handshake may take: client/pkg/transport/transport.go.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -28,9 +29,20 @@ pub struct Dialer {
     pub patience: Duration,
     /// The address of this member that connections go out from, if it matters.
     pub local_address: Option<IpAddr>,
+    names: Names,
 }
 
 impl Dialer {
+    /// A way to reach others.
+    pub fn new(tls: Option<Arc<ClientSide>>, patience: Duration, local_address: Option<IpAddr>) -> Dialer {
+        Dialer {
+            tls,
+            patience,
+            local_address,
+            names: Names::default(),
+        }
+    }
+
     /// Connects.
     ///
     /// # Errors
@@ -65,13 +77,9 @@ impl Dialer {
             Ok(port) => port,
             Err(_) => return Err(format!("dial tcp: address {}: invalid port", url.port())),
         };
-        let found = tokio::net::lookup_host((url.host(), port)).await;
-        let addresses: Vec<SocketAddr> = match found {
-            Ok(addresses) => addresses.collect(),
-            Err(_) => return Err(format!("dial tcp: lookup {}: no such host", url.host())),
-        };
-        let mut failure = format!("dial tcp: lookup {}: no such host", url.host());
-        for address in addresses {
+        let mut failure = String::new();
+        for address in self.names.find(url.host()).await?.iter() {
+            let address = SocketAddr::new(*address, port);
             match self.connect_to(address).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => failure = format!("dial tcp {address}: {}", words(&error)),

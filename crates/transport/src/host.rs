@@ -9,7 +9,8 @@ use tokio::sync::oneshot;
 
 /// The member to which the connections belong. No method may wait, but for [`Host::accept_snapshot`].
 pub trait Host: member::Log + Send + Sync {
-    /// Messages for raft, in the order in which they came. `messages` is drained.
+    /// Messages for raft, in the order in which they came. `messages` is drained, but for those for which there
+    /// is no room: these are lost.
     fn deliver(&self, messages: &mut Vec<Message>);
     /// A message to this member was dropped, or a connection to it broke.
     fn unreachable(&self, id: u64);
@@ -137,6 +138,12 @@ pub enum Count {
     SnapshotReceiving(u64, bool),
     /// `snapshot_receive_success` and `snapshot_receive_total_duration_seconds`.
     SnapshotReceived(u64, Duration),
+    /// A data file was sent, or not: `etcd_disk_backend_snapshot_duration_seconds`.
+    SnapshotFileSent(Duration),
+    /// The data file of a snapshot was synced: `etcd_snap_db_fsync_duration_seconds`.
+    SnapshotFileSynced(Duration),
+    /// It was written as a whole: `etcd_snap_db_save_total_duration_seconds`.
+    SnapshotFileSaved(Duration),
     /// By the sender, if it is known: `snapshot_receive_failures`.
     SnapshotReceiveFailed(Option<u64>),
 }

@@ -1,4 +1,4 @@
-//! tokio's sockets as hyper wants them, with a limit to the time that a write may take.
+//! tokio's sockets as hyper wants them, with a limit to the time that a write may take, where there is to be one.
 
 use std::future::Future;
 use std::io;
@@ -18,16 +18,16 @@ pub trait Connection: AsyncRead + AsyncWrite + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection for S {}
 
 /// A socket for hyper.
-pub(crate) struct HyperIo<S> {
+pub struct HyperIo<S> {
     socket: S,
-    write_max: Duration,
+    write_max: Option<Duration>,
     /// When a write that waits has waited too long.
     deadline: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl<S> HyperIo<S> {
     /// Wraps a socket. A write that gets nowhere for `write_max` ends the connection.
-    pub(crate) fn new(socket: S, write_max: Duration) -> HyperIo<S> {
+    pub fn new(socket: S, write_max: Option<Duration>) -> HyperIo<S> {
         HyperIo {
             socket,
             write_max,
@@ -36,11 +36,10 @@ impl<S> HyperIo<S> {
     }
 
     fn timed<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if polled.is_ready() {
+        let Some(write_max) = self.write_max.filter(|_| polled.is_pending()) else {
             self.deadline = None;
             return polled;
-        }
-        let write_max = self.write_max;
+        };
         let deadline = self
             .deadline
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(write_max)));

@@ -27,8 +27,10 @@ mod host_header;
 mod io;
 mod lane;
 pub mod message;
+mod names;
 mod peer;
 mod pipeline;
+mod pool;
 mod prober;
 mod reader;
 mod receiving;
@@ -38,11 +40,11 @@ mod transport;
 mod wall;
 mod writer;
 
-pub use client::{Call, CallError, call_and_wait};
+pub use client::{Call, CallError, Purpose, call_and_wait};
 pub use dial::Dialer;
 pub use host::{Answer, Count, Host, Question, Reply};
 pub use host_header::host_refusal;
-pub use io::Connection;
+pub use io::{Connection, HyperIo};
 pub use transport::{Door, Doorway, Options, Transport};
 
 /// How long a connection may say nothing: rafthttp/peer.go, ConnReadTimeout.

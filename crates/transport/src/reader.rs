@@ -24,6 +24,9 @@ const DIAL_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes of the body of a refusal.
 const REFUSAL_BYTES_MAX: u64 = 64 << 10;
 
+/// What a heartbeat of the connection itself takes: a message with nothing but its kind.
+const LINK_HEARTBEAT_BYTES: u64 = 2;
+
 /// An open stream. The connection ends with it.
 struct Stream {
     body: Incoming,
@@ -182,14 +185,15 @@ async fn read(core: &Core, peer: &Peer, kind: StreamKind, body: &mut Incoming) -
         let failed = loop {
             match decoder.next_message() {
                 Ok(Some(Received::Message(message))) if is_welcome(core, &message) => messages.push(message),
+                // Go counts these by the sender that they name: none.
+                Ok(Some(Received::LinkHeartbeat)) => core.count(Count::Received(0, LINK_HEARTBEAT_BYTES)),
                 Ok(Some(_)) => {}
                 Ok(None) => break None,
                 Err(error) => break Some(error),
             }
         };
         if !messages.is_empty() {
-            core.host.deliver(&mut messages);
-            messages.clear();
+            core.deliver(&mut messages);
         }
         if let Some(error) = failed {
             core.count(Count::ReceiveFailed(format!("{:x}", peer.id)));

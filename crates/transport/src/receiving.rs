@@ -6,10 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use disk::{Disk, Open};
+use disk::Open;
 use hyper::body::Incoming;
 use member::{LogLine, human_bytes};
 use raft::{Message, MessageKind};
@@ -18,13 +18,15 @@ use tokio::sync::oneshot;
 
 use crate::READ_MAX;
 use crate::body::{self, ReadError};
-use crate::core::{Core, Place};
+use crate::core::{Core, Share};
 use crate::framing::{Decoder, FrameError, SNAPSHOT_MESSAGE_BYTES_MAX};
 use crate::host::{Answer, Count};
+use crate::lane::lock;
 use crate::message::Received;
 
-/// Snapshots that may come at once: one is usual.
-const SNAPSHOTS_MAX: usize = 4;
+/// Snapshots that may come at once from those who are not known as members. A member always has a place, one
+/// snapshot at a time: only a leader sends any.
+const STRANGERS_MAX: usize = 4;
 /// Pieces that came and are not on the disk yet.
 const PIECES_MAX: usize = 16;
 
@@ -35,11 +37,70 @@ enum ToFile {
     End,
 }
 
+/// How fast a file has to come: who is slower holds a place and a thread for nothing. The time that this
+/// member's own disk takes does not count.
+const BYTES_PER_SECOND_MIN: u64 = 32 << 10;
+/// The time over which that is looked at.
+const PACE_SPAN: Duration = Duration::from_secs(20);
+
+/// The place of a snapshot that comes, as long as it is held.
+struct Place<'a> {
+    core: &'a Core,
+    from: u64,
+}
+
+impl<'a> Place<'a> {
+    fn take(core: &'a Core, from: u64) -> Result<Place<'a>, String> {
+        let is_stranger = core.peer(from).is_none_or(|peer| peer.is_remote);
+        let mut places = lock(&core.receiving);
+        if places.contains_key(&from) {
+            return Err("another snapshot of this member is coming".to_owned());
+        }
+        let strangers = places.values().filter(|is_stranger| **is_stranger).count();
+        if is_stranger && strangers >= STRANGERS_MAX {
+            return Err("too many snapshots are coming at once".to_owned());
+        }
+        places.insert(from, is_stranger);
+        drop(places);
+        Ok(Place { core, from })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        lock(&self.core.receiving).remove(&self.from);
+    }
+}
+
+/// How fast a file comes.
+#[derive(Default)]
+struct Pace {
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    /// So many bytes came after so long a wait.
+    fn record(&mut self, waited: Duration, bytes: usize) -> Result<(), String> {
+        self.waited += waited;
+        self.bytes += bytes as u64;
+        if self.waited < PACE_SPAN {
+            return Ok(());
+        }
+        if self.bytes < BYTES_PER_SECOND_MIN * self.waited.as_secs() {
+            return Err("it comes too slowly".to_owned());
+        }
+        *self = Pace::default();
+        Ok(())
+    }
+}
+
 /// Takes a snapshot out of a request, and says what to answer. `sender` is the address it comes from.
 pub(crate) async fn run(core: &Arc<Core>, body: &mut Incoming, sender: &str) -> Answer {
     let begun = Instant::now();
     let mut decoder = Decoder::new(SNAPSHOT_MESSAGE_BYTES_MAX);
-    let message = match read_message(&mut decoder, body).await {
+    let read = read_message(&mut decoder, body, Share::new(&core.gathered)).await;
+    let message = match read {
         Ok(message) => message,
         Err(reason) => {
             core.log(
@@ -102,7 +163,11 @@ pub(crate) async fn run(core: &Arc<Core>, body: &mut Incoming, sender: &str) -> 
 }
 
 /// The message in front; `None` if it is of a kind that members send only to themselves.
-async fn read_message(decoder: &mut Decoder, body: &mut Incoming) -> Result<Option<Message>, String> {
+async fn read_message(
+    decoder: &mut Decoder,
+    body: &mut Incoming,
+    mut share: Share<'_>,
+) -> Result<Option<Message>, String> {
     loop {
         match decoder.next_message() {
             Ok(Some(Received::Message(message))) => return Ok(Some(message)),
@@ -112,7 +177,8 @@ async fn read_message(decoder: &mut Decoder, body: &mut Incoming) -> Result<Opti
             Ok(None) => {}
         }
         match body::next_piece(body, READ_MAX).await {
-            Ok(Some(piece)) => decoder.push(&piece),
+            Ok(Some(piece)) if share.grow(piece.len() as u64) => decoder.push(&piece),
+            Ok(Some(_)) => return Err(ReadError::NoRoom.to_string()),
             Ok(None) if decoder.is_between_messages() => return Err("EOF".to_owned()),
             Ok(None) => return Err(ReadError::Cut.to_string()),
             Err(error) => return Err(error.to_string()),
@@ -147,10 +213,8 @@ async fn receive(
     message: Message,
     index: u64,
 ) -> Result<(), String> {
-    let Some(_place) = Place::take(&core.receiving, SNAPSHOTS_MAX) else {
-        return Err("too many snapshots are coming at once".to_owned());
-    };
     let from = message.from;
+    let _place = Place::take(core, from)?;
     let size = crate::message::encode(&message).len() as u64;
     core.log(
         LogLine::info("receiving database snapshot")
@@ -192,15 +256,18 @@ async fn feed(
 ) -> Result<(), String> {
     let rest = decoder.take_rest();
     let mut next = Some(rest);
+    let mut pace = Pace::default();
     while let Some(piece) = next {
         core.count(Count::Received(from, piece.len() as u64));
         if sender.send(ToFile::Piece(piece)).await.is_err() {
             // It says itself why it takes no more.
             return Ok(());
         }
+        let asked = Instant::now();
         next = body::next_piece(body, READ_MAX)
             .await
             .map_err(|error| error.to_string())?;
+        pace.record(asked.elapsed(), next.as_ref().map_or(0, Bytes::len))?;
     }
     let _ = sender.send(ToFile::End).await;
     Ok(())
@@ -216,7 +283,7 @@ fn write_file(
 ) -> Result<(), String> {
     let begun = Instant::now();
     let from = message.from;
-    let written = write_pieces(&*core.disk, path, &mut pieces);
+    let written = write_pieces(core, path, &mut pieces);
     let bytes = match written {
         Ok(bytes) => bytes,
         Err(error) => {
@@ -237,8 +304,9 @@ fn write_file(
     core.host.accept_snapshot(PathBuf::from(path), message)
 }
 
-fn write_pieces(disk: &dyn Disk, path: &Path, pieces: &mut Receiver<ToFile>) -> io::Result<u64> {
-    let file = disk.open(path, Open::CreateNew)?;
+fn write_pieces(core: &Core, path: &Path, pieces: &mut Receiver<ToFile>) -> io::Result<u64> {
+    let begun = Instant::now();
+    let file = core.disk.open(path, Open::CreateNew)?;
     let mut offset = 0;
     loop {
         match pieces.blocking_recv() {
@@ -250,6 +318,30 @@ fn write_pieces(disk: &dyn Disk, path: &Path, pieces: &mut Receiver<ToFile>) -> 
             None => return Err(io::Error::other("unexpected EOF")),
         }
     }
+    let written = Instant::now();
     file.sync_all()?;
+    core.count(Count::SnapshotFileSynced(written.elapsed()));
+    core.count(Count::SnapshotFileSaved(begun.elapsed()));
     Ok(offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_trickles_is_too_slow_and_who_waits_for_our_disk_is_not() {
+        let mut trickle = Pace::default();
+        let second = Duration::from_secs(1);
+        let ended = (0..60).position(|_| trickle.record(second, 1).is_err());
+        assert_eq!(ended, Some(19));
+        let mut slow = Pace::default();
+        for _ in 0..600 {
+            slow.record(second, 40_000).unwrap();
+        }
+        let mut after_a_burst = Pace::default();
+        after_a_burst.record(second, 100 << 20).unwrap();
+        let ended = (0..60).position(|_| after_a_burst.record(second, 1).is_err());
+        assert_eq!(ended, Some(38), "what came before the last span does not count");
+    }
 }

@@ -17,7 +17,7 @@ use member::LogLine;
 use tokio::sync::oneshot;
 
 use crate::body::{self, Outbound, ReadError};
-use crate::core::Core;
+use crate::core::{Core, Share};
 use crate::framing::MESSAGE_BYTES_MAX;
 use crate::headers::{self, CLUSTER_ID, FROM, PEER_URLS, TO, VERSION};
 use crate::host::{Answer, Count, Question, Reply};
@@ -51,7 +51,7 @@ pub(crate) async fn serve(
             }
         }
     });
-    let io = HyperIo::new(socket, WRITE_MAX);
+    let io = HyperIo::new(socket, Some(WRITE_MAX));
     let connection = http1::Builder::new()
         .timer(TokioTimer)
         // Also the time that a connection may be idle.
@@ -135,7 +135,9 @@ async fn post(core: &Arc<Core>, remotes: &Remotes, mut request: Request<Incoming
         core.count(Count::ReceiveFailed(sender.to_owned()));
         Answer::error(400, told).with(CLUSTER_ID, &cluster)
     };
-    let bytes = match body::whole(request.body_mut(), MESSAGE_BYTES_MAX, READ_MAX).await {
+    let mut share = Share::new(&core.gathered);
+    let body = request.body_mut();
+    let bytes = match body::whole_within(body, MESSAGE_BYTES_MAX, READ_MAX, &mut share).await {
         Ok(bytes) => bytes,
         Err(error) => {
             let text = "failed to read Raft message";
@@ -161,7 +163,7 @@ async fn post(core: &Arc<Core>, remotes: &Remotes, mut request: Request<Incoming
             .with(CLUSTER_ID, &cluster)
             .with(CONNECTION.as_str(), "close");
     }
-    core.host.deliver(&mut vec![message]);
+    core.deliver(&mut vec![message]);
     no_content(&cluster)
 }
 
@@ -281,7 +283,9 @@ fn add_remote_with(core: &Core, remotes: &Remotes, from: u64, headers: &HeaderMa
 
 /// What is not raft's.
 async fn other(core: &Core, mut request: Request<Incoming>) -> Option<Answer> {
-    let body = match body::whole(request.body_mut(), QUESTION_BYTES_MAX, READ_MAX).await {
+    let mut share = Share::new(&core.gathered);
+    let body = request.body_mut();
+    let body = match body::whole_within(body, QUESTION_BYTES_MAX, READ_MAX, &mut share).await {
         Ok(body) => body,
         Err(ReadError::TooLarge) => return Some(Answer::error(413, "http: request body too large")),
         Err(_) => return None,

@@ -38,12 +38,14 @@ pub(crate) const PATH: &str = "/raft/snapshot";
 struct Report<'a> {
     core: &'a Core,
     id: u64,
+    begun: Instant,
     arrived: bool,
 }
 
 impl Drop for Report<'_> {
     fn drop(&mut self) {
         self.core.count(Count::SnapshotSending(self.id, false));
+        self.core.count(Count::SnapshotFileSent(self.begun.elapsed()));
         self.core.host.snapshot_sent(self.id, self.arrived);
     }
 }
@@ -55,6 +57,7 @@ pub(crate) async fn run(core: Arc<Core>, peer: Arc<Peer>, parcel: Parcel) {
     let mut report = Report {
         core: &core,
         id: peer.id,
+        begun,
         arrived: false,
     };
     let Some(_place) = Place::take(&core.sending, SHIPMENTS_MAX) else {
@@ -81,6 +84,14 @@ pub(crate) async fn run(core: Arc<Core>, peer: Arc<Peer>, parcel: Parcel) {
             peer.activate(&core);
             report.arrived = true;
             core.log(line(LogLine::info("sent database snapshot")));
+            core.log(
+                LogLine::info("sent merged snapshot")
+                    .with("from", format!("{:x}", core.identity.id))
+                    .with("to", format!("{:x}", peer.id))
+                    .with("bytes", bytes)
+                    .with("size", human_bytes(bytes))
+                    .with("took", begun.elapsed()),
+            );
             core.count(Count::Sent(peer.id, bytes));
             core.count(Count::SnapshotSent(peer.id, begun.elapsed()));
         }

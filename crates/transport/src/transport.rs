@@ -5,9 +5,10 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use api::url::{self, Url};
 use api::version::Version;
@@ -17,24 +18,19 @@ use raft::Message;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
 
-use crate::client::{self, Call, CallError};
-use crate::core::{Core, Place};
+use crate::client::{Call, CallError};
+use crate::core::Core;
 use crate::dial::Dialer;
 use crate::headers::Identity;
 use crate::host::{Answer, Host};
 use crate::io::Connection;
 use crate::lane::lock;
 use crate::peer::{Peer, StreamKind};
+use crate::pool::Pool;
 use crate::{pipeline, prober, reader, serve, shipping};
 
 /// Those that are reached without being known as members: each costs a few tasks.
 const REMOTES_MAX: usize = 32;
-/// Requests of the host under way at once.
-const CALLS_MAX: usize = 64;
-/// Look-ups of names under way at once.
-const LOOKUPS_MAX: usize = 8;
-/// How long the end may wait for a look-up.
-const END_MAX: Duration = Duration::from_millis(100);
 
 /// What a transport is made with.
 pub struct Options {
@@ -139,7 +135,6 @@ impl Transport {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
-            .max_blocking_threads(LOOKUPS_MAX)
             .build()?;
         let remotes = Remotes {
             core: core.clone(),
@@ -149,7 +144,6 @@ impl Transport {
             let set = LocalSet::new();
             set.block_on(&runtime, run(remotes, queue));
             drop(set);
-            runtime.shutdown_timeout(END_MAX);
         })?;
         Ok(Transport {
             core,
@@ -321,6 +315,7 @@ async fn run(remotes: Remotes, mut queue: UnboundedReceiver<Command>) {
         core: core.clone(),
         remotes,
     };
+    let pool = Rc::new(Pool::default());
     let mut tasks: BTreeMap<u64, (Arc<Peer>, Vec<AbortHandle>)> = BTreeMap::new();
     while let Some(command) = queue.recv().await {
         match command {
@@ -344,7 +339,11 @@ async fn run(remotes: Remotes, mut queue: UnboundedReceiver<Command>) {
                 spawn_local(shipping::run(core.clone(), peer, *parcel));
             }
             Command::Call(call) => {
-                spawn_local(make_call(core.clone(), call));
+                let (core, pool) = (core.clone(), pool.clone());
+                spawn_local(async move {
+                    let (url, call, then) = *call;
+                    then(pool.ask(&core.dialer, &url, call).await);
+                });
             }
             Command::Open(door) => {
                 spawn_local(door(doorway.clone()));
@@ -402,15 +401,20 @@ fn stop(core: &Core, peer: &Peer, handles: &[AbortHandle]) {
     for handle in handles {
         handle.abort();
     }
+    let own = format!("{:x}", core.identity.id);
+    core.log(
+        LogLine::info("stopped HTTP pipelining with remote peer")
+            .with("local-member-id", own.clone())
+            .with("remote-peer-id", id.clone()),
+    );
+    for kind in StreamKind::ALL.into_iter().filter(|_| !peer.is_remote) {
+        core.log(
+            LogLine::info("stopped stream reader with remote peer")
+                .with("stream-reader-type", kind.name())
+                .with("local-member-id", own.clone())
+                .with("remote-peer-id", id.clone()),
+        );
+    }
     peer.forget(core);
     core.log(LogLine::info("stopped remote peer").with("remote-peer-id", id));
-}
-
-async fn make_call(core: Arc<Core>, call: Box<(Url, Call, Then)>) {
-    let (url, call, then) = *call;
-    let result = match Place::take(&core.calling, CALLS_MAX) {
-        Some(_place) => client::exchange(&core.dialer, &url, call).await,
-        None => Err(CallError::Busy),
-    };
-    then(result);
 }

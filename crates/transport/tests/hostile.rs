@@ -199,3 +199,91 @@ fn two_streams_of_one_kind_do_not_live_together() {
         .host
         .wait("a message", |told| (!told.delivered.is_empty()).then_some(()));
 }
+
+/// The beginning of a snapshot of a few megabytes from `from`, of which no more will come.
+fn begin_snapshot(to: &Member, from: u64) -> std::net::TcpStream {
+    let mut message = Message::new(MessageKind::Snapshot, to.id, from, 5);
+    message.snapshot = Some(raft::Snapshot {
+        index: 9,
+        term: 5,
+        ..raft::Snapshot::default()
+    });
+    let mut body = BytesMut::new();
+    transport::framing::encode(&message, &mut body);
+    body.extend_from_slice(&[1; 1000]);
+    let head = format!(
+        "POST /raft/snapshot HTTP/1.1\r\n{}Connection: close\r\nContent-Length: 5000000\r\n\r\n",
+        identity(from)
+    );
+    let mut stream = std::net::TcpStream::connect(to.address).unwrap();
+    stream.write_all(&[head.as_bytes(), &body].concat()).unwrap();
+    stream
+}
+
+#[test]
+fn snapshots_of_strangers_take_no_place_of_a_member() {
+    let (one, other) = pair();
+    let is_coming = |count: usize| {
+        other.host.wait("snapshots that come", |told| {
+            let text = "receiving database snapshot";
+            (told.lines.iter().filter(|line| line.msg == text).count() == count).then_some(())
+        });
+    };
+    let mut strangers: Vec<_> = (11..15).map(|id| begin_snapshot(&other, id)).collect();
+    is_coming(4);
+    let mut answer = String::new();
+    let mut fifth = begin_snapshot(&other, 15);
+    fifth.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.contains("too many snapshots are coming at once"),
+        "{answer}"
+    );
+    let member = begin_snapshot(&other, one.id);
+    is_coming(5);
+    answer.clear();
+    let mut twice = begin_snapshot(&other, one.id);
+    twice.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.contains("another snapshot of this member is coming"),
+        "{answer}"
+    );
+    // A place is free again when its snapshot has ended.
+    drop(member);
+    strangers.pop();
+    let ended = |id: u64| {
+        other.host.wait("the end of a snapshot", |told| {
+            let failed = transport::Count::SnapshotReceiveFailed(Some(id));
+            told.counts.contains(&failed).then_some(())
+        });
+    };
+    ended(14);
+    let _next = begin_snapshot(&other, 16);
+    is_coming(6);
+}
+
+#[test]
+fn posts_without_end_do_not_fill_the_memory() {
+    let one = Member::start(1);
+    let head = format!(
+        "POST /raft HTTP/1.1\r\n{}Connection: close\r\nContent-Length: 500000000\r\n\r\n",
+        identity(9)
+    );
+    let begin = || {
+        let mut stream = std::net::TcpStream::connect(one.address).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let piece = vec![7; 1 << 20];
+    let (mut first, mut second) = (begin(), begin());
+    // Both go on until one of them has no more room, which it is told.
+    let mut sent = 0;
+    while first.write_all(&piece).is_ok() && second.write_all(&piece).is_ok() {
+        sent += 2;
+        assert!(sent < 300, "{sent} MiB of two posts");
+    }
+    let failed = one.host.wait("a failure", |told| {
+        let is_failure = |count: &&transport::Count| matches!(count, transport::Count::ReceiveFailed(_));
+        told.counts.iter().find(is_failure).cloned()
+    });
+    assert!(matches!(failed, transport::Count::ReceiveFailed(_)));
+}

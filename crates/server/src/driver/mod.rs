@@ -13,6 +13,7 @@
 
 mod clock;
 mod inbox;
+mod peer_room;
 mod pool;
 mod router;
 mod sleepers;
@@ -32,6 +33,7 @@ use member::{
 
 pub use clock::{Clock, unix_ms};
 pub use inbox::{FromMember, Inbox};
+use peer_room::PeerRoom;
 pub use pool::Pool;
 use sleepers::Sleepers;
 use stage::Stage;
@@ -92,6 +94,8 @@ pub struct Driver {
     /// All threads end.
     closed: AtomicBool,
     shared: Arc<Shared>,
+    /// The messages of other members that wait.
+    peer_room: PeerRoom,
     /// The connections to other members, once there are any.
     transport: OnceLock<Transport>,
     /// The facts by which the transport knows the members.
@@ -152,6 +156,7 @@ impl Driver {
             announced: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             shared: opened.shared.clone(),
+            peer_room: PeerRoom::default(),
             transport: OnceLock::new(),
             told: Mutex::default(),
             myself: myself.clone(),
@@ -248,8 +253,28 @@ impl Driver {
     }
 
     fn run_decide(&self) {
-        self.decide
-            .run_ready(|decide, batch| decide.handle(batch, self.clock.now(), self));
+        self.decide.run_ready(|decide, batch| {
+            self.peer_room.leave(batch);
+            decide.handle(batch, self.clock.now(), self);
+        });
+    }
+
+    /// Takes the message of a snapshot whose data file has come.
+    pub fn deliver_snapshot(&self, message: raft::Message) {
+        self.peer_room.push_in(&message);
+        self.decide.push(ToDecide::Peer(Box::new(message)), true);
+        self.settle();
+    }
+
+    /// Takes messages of other members. Those for which there is no room are left in `messages`.
+    pub fn deliver(&self, messages: &mut Vec<raft::Message>) {
+        for message in std::mem::take(messages) {
+            match self.peer_room.enter(&message) {
+                true => self.decide.push(ToDecide::Peer(Box::new(message)), true),
+                false => messages.push(message),
+            }
+        }
+        self.settle();
     }
 
     /// Wakes a worker for each stage with work but for `kept` of them.

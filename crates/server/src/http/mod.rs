@@ -23,12 +23,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
+use transport::HyperIo;
 
 use crate::front::Front;
 use body::{Body, Inbound};
 pub use h2::exchange;
 pub use info::version_text;
-use io::HyperIo;
 
 /// Bytes of the head of a request over HTTP/1.1: net/http/server.go DefaultMaxHeaderBytes, and a little
 /// that it adds.
@@ -70,7 +70,7 @@ where
         .max_buf_size(HEAD_BYTES_MAX)
         // Go writes them so, and who reads an answer with `grep` may have relied on it.
         .title_case_headers(true)
-        .serve_connection(HyperIo::new(socket), handler);
+        .serve_connection(HyperIo::new(socket, None), handler);
     let connection = connection.with_upgrades();
     let mut connection = std::pin::pin!(connection);
     // Errors end the connection: the client has gone, or does not speak HTTP.

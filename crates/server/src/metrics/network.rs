@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use transport::Count;
 
-use super::histogram::{Bounds, Histogram, SNAPSHOT_DB, write_member};
+use super::histogram::{Bounds, Histogram, SNAPSHOT, SNAPSHOT_DB, USUAL, write_member};
 use super::text::{Text, label};
 
 /// 0.1 ms to 3.2768 s.
@@ -74,6 +74,26 @@ const SPANS: [(Spans, &str, &str, &str, Bounds); 3] = [
 pub struct NetworkMetrics {
     numbers: Mutex<BTreeMap<(Family, Label), i64>>,
     spans: Mutex<BTreeMap<(Spans, u64), Histogram>>,
+    /// How long data files were sent, and how long those that came took to be synced, and to be written as a
+    /// whole.
+    files: Files,
+}
+
+#[derive(Debug)]
+struct Files {
+    sent: Histogram,
+    synced: Histogram,
+    saved: Histogram,
+}
+
+impl Default for Files {
+    fn default() -> Files {
+        Files {
+            sent: Histogram::new(SNAPSHOT),
+            synced: Histogram::new(USUAL),
+            saved: Histogram::new(SNAPSHOT_DB),
+        }
+    }
 }
 
 /// Who it is about.
@@ -111,6 +131,9 @@ impl NetworkMetrics {
                 self.add(Family::SnapshotReceive, Label::Member(id), 1);
                 self.observe(Spans::SnapshotReceive, SNAPSHOT_DB, id, span);
             }
+            Count::SnapshotFileSent(span) => self.files.sent.observe(span),
+            Count::SnapshotFileSynced(span) => self.files.synced.observe(span),
+            Count::SnapshotFileSaved(span) => self.files.saved.observe(span),
             Count::SnapshotReceiveFailed(from) => {
                 let label = from.map_or_else(|| Label::Other(UNKNOWN_SENDER.to_owned()), Label::Member);
                 self.add(Family::SnapshotReceiveFailures, label, 1);
@@ -144,6 +167,20 @@ impl NetworkMetrics {
         let mut all = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
         let histogram = all.entry((spans, id)).or_insert_with(|| Histogram::new(bounds));
         histogram.observe(span);
+    }
+
+    /// How long data files were sent.
+    pub fn data_files_sent(&self) -> &Histogram {
+        &self.files.sent
+    }
+
+    /// Writes what is counted of data files that came.
+    pub fn write_files(&self, text: &mut Text) {
+        let Files { synced, saved, .. } = &self.files;
+        let help = "How long syncs of data files that came from others took.";
+        synced.write(text, "etcd_snap_db_fsync_duration_seconds", help);
+        let help = "How long writing data files that came from others took.";
+        saved.write(text, "etcd_snap_db_save_total_duration_seconds", help);
     }
 
     /// Writes all families. `own` is the ID of this member.
@@ -215,6 +252,25 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line}: {text}");
         }
         assert!(!text.contains("snapshot_send_success"), "{text}");
+    }
+
+    #[test]
+    fn files_that_come_are_counted() {
+        let metrics = NetworkMetrics::default();
+        metrics.count(Count::SnapshotFileSynced(Duration::from_millis(3)));
+        metrics.count(Count::SnapshotFileSaved(Duration::from_millis(300)));
+        metrics.count(Count::SnapshotFileSaved(Duration::from_millis(30)));
+        let mut text = Text::default();
+        metrics.write_files(&mut text);
+        let text = text.finish();
+        for line in [
+            "etcd_snap_db_fsync_duration_seconds_bucket{le=\"0.002\"} 0",
+            "etcd_snap_db_fsync_duration_seconds_bucket{le=\"0.004\"} 1",
+            "etcd_snap_db_save_total_duration_seconds_bucket{le=\"0.1\"} 1",
+            "etcd_snap_db_save_total_duration_seconds_count 2",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::calls::{
     CODES, FrontMetrics, NOT_PROMOTED, REQUESTS, ROUTES, ROUTES_SHOWN, RequestKind, VERSIONS_MAX, labels,
     route_of,
 };
-use super::histogram::{Histogram, SNAPSHOT_DB, USUAL, write_member, write_member_always};
+use super::histogram::{Histogram, write_member, write_member_always};
 use super::text::label;
 use super::{Metrics, Process, Text};
 use crate::config::{ALL_GATES, Gates};
@@ -28,6 +28,7 @@ pub fn page(common: &Common) -> String {
     write_requests(&mut text, metrics);
     write_stages(&mut text, metrics);
     metrics.network.write(&mut text, common.shared.member_id);
+    metrics.network.write_files(&mut text);
     write_health(&mut text, metrics);
     write_gates(&mut text, &common.config.gates);
     write_absent(&mut text, common.config.emulated);
@@ -90,6 +91,10 @@ fn write_member_state(text: &mut Text, common: &Common) {
         let labels = format!("Local=\"{id}\",Remote=\"{:x}\"", member.id);
         text.labelled(name, &labels, 1u8);
     }
+    for removed in &facts.removed {
+        let labels = format!("Local=\"{id}\",Remote=\"{removed:x}\"");
+        text.labelled(name, &labels, 0u8);
+    }
     text.counter(
         "etcd_server_leader_changes_seen_total",
         "Changes of the leader.",
@@ -125,6 +130,16 @@ fn write_member_state(text: &mut Text, common: &Common) {
         "etcd_server_read_indexes_failed_total",
         "Questions to the leader that got no answer in time.",
         sum(fronts, |front| &front.read_indexes_failed),
+    );
+    text.counter(
+        "etcd_server_heartbeat_send_failures_total",
+        "Heartbeats that this member sent late as the leader.",
+        shared.tallies.heartbeats_late.get(),
+    );
+    text.gauge(
+        "etcd_server_snapshot_apply_in_progress_total",
+        "Whether a snapshot of the leader is being put in place.",
+        shared.tallies.snapshots_applied_now.get(),
     );
     text.counter(
         "etcd_server_learner_promote_successes",
@@ -562,12 +577,13 @@ fn write_stages(text: &mut Text, metrics: &Metrics) {
         disk.wal_write_bytes.load(Ordering::Relaxed),
     );
     type Of = fn(&FrontMetrics) -> &Histogram;
-    let families: [(&str, &str, Of); 3] = [
-        (
-            "etcd_disk_backend_snapshot_duration_seconds",
-            "How long streams of the data file to clients took.",
-            |front| &front.snapshots,
-        ),
+    let name = "etcd_disk_backend_snapshot_duration_seconds";
+    let help = "How long streams of the data file to clients and members took.";
+    text.head(name, "histogram", help);
+    let to_clients = metrics.fronts.iter().map(|front| &front.snapshots);
+    let parts: Vec<&Histogram> = to_clients.chain([metrics.network.data_files_sent()]).collect();
+    write_member_always(text, name, "", &parts);
+    let families: [(&str, &str, Of); 2] = [
         (
             "etcd_mvcc_hash_duration_seconds",
             "How long hashes of the data file took.",
@@ -645,7 +661,6 @@ fn write_gates(text: &mut Text, gates: &Gates) {
 /// that is alone never does.
 fn write_absent(text: &mut Text, line: Line) {
     const NEVER: &str = "Kept for dashboards: there is no such thing here.";
-    const ALONE: &str = "Of members that are not alone.";
     for name in [
         "etcd_grpc_proxy_cache_hits_total",
         "etcd_grpc_proxy_cache_keys_total",
@@ -669,10 +684,6 @@ fn write_absent(text: &mut Text, line: Line) {
             text.labelled(&name, "action=\"set\"", 0u8);
         }
     }
-    text.counter("etcd_server_heartbeat_send_failures_total", ALONE, 0u8);
-    text.gauge("etcd_server_snapshot_apply_in_progress_total", ALONE, 0u8);
-    Histogram::new(USUAL).write(text, "etcd_snap_db_fsync_duration_seconds", ALONE);
-    Histogram::new(SNAPSHOT_DB).write(text, "etcd_snap_db_save_total_duration_seconds", ALONE);
 }
 
 fn write_process(text: &mut Text, process: &Process) {

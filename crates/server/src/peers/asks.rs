@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use api::url::Url;
 use member::{HashAnswer, PeerAnswer, PeerQuestion, Router, ToApply};
-use transport::{Answer, Call};
+use transport::{Answer, Call, Purpose};
 
 use super::words;
 use crate::driver::Driver;
@@ -20,7 +20,12 @@ type Then<T> = Box<dyn FnOnce(Option<T>) + Send>;
 
 /// Asks the leader on behalf of a client of this member.
 pub fn ask_leader(driver: &Arc<Driver>, leader: u64, id: u64, question: PeerQuestion, patience: Duration) {
+    let purpose = match question {
+        PeerQuestion::Renew { .. } => Purpose::Renewal,
+        PeerQuestion::TimeToLive { .. } | PeerQuestion::Promote { .. } => Purpose::Question,
+    };
     let call = Call {
+        purpose,
         method: "POST",
         path: words::path_of(question),
         headers: vec![("content-type".to_owned(), "application/protobuf".to_owned())],

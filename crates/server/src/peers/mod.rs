@@ -82,11 +82,8 @@ pub fn dialer(config: &Config, side: Option<Arc<ClientSide>>) -> Dialer {
             .flatten()
             .find(|address| !address.is_loopback() && !address.is_unspecified())
     });
-    Dialer {
-        tls: side,
-        patience: DIAL_MORE + Duration::from_millis(config.election_ms),
-        local_address: address.flatten(),
-    }
+    let patience = DIAL_MORE + Duration::from_millis(config.election_ms);
+    Dialer::new(side, patience, address.flatten())
 }
 
 /// Starts the connections of a member that runs; what others ask is answered by `front`.
@@ -169,10 +166,7 @@ impl member::Log for Peers {
 impl Host for Peers {
     fn deliver(&self, messages: &mut Vec<Message>) {
         if let Some(driver) = self.driver.upgrade() {
-            for message in messages.drain(..) {
-                driver.to_decide(ToDecide::Peer(Box::new(message)));
-            }
-            driver.settle();
+            driver.deliver(messages);
         }
     }
 
@@ -187,7 +181,9 @@ impl Host for Peers {
     fn accept_snapshot(&self, received: PathBuf, message: Message) -> Result<(), String> {
         member::peer::accept_snapshot(&self.disk, &received, &message, &self.config)
             .map_err(|error| error.to_string())?;
-        self.tell(ToDecide::Peer(Box::new(message)));
+        if let Some(driver) = self.driver.upgrade() {
+            driver.deliver_snapshot(message);
+        }
         Ok(())
     }
 

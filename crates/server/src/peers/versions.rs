@@ -1,16 +1,20 @@
 //! Asks the other members which versions they run, as long as this one leads: by them the leader sets the
 //! version of the cluster (etcdserver/cluster_util.go, getMembersVersions).
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use api::url::Url;
 use api::version::Version;
 use member::{Router, ToApply};
-use transport::{Answer, Call, CallError, Door};
+use serde_json::Value;
+use transport::{Answer, Call, Door};
 
 use super::Peers;
+use crate::config::quote;
 use crate::driver::{Driver, lock};
+use crate::log::Log;
 
 /// Pause between rounds: server.go, monitorVersionInterval.
 const ROUND_PAUSE: Duration = Duration::from_secs(4);
@@ -64,7 +68,7 @@ fn ask_all(driver: &Arc<Driver>, peers: &Peers) {
         return;
     };
     let facts = peers.shared.facts();
-    let others: Vec<(u64, Vec<api::url::Url>)> = facts
+    let others: Vec<(u64, Vec<Url>)> = facts
         .members
         .iter()
         .filter(|member| member.id != peers.shared.member_id)
@@ -76,6 +80,7 @@ fn ask_all(driver: &Arc<Driver>, peers: &Peers) {
     }));
     for (id, urls) in others {
         let (round, driver) = (round.clone(), Arc::downgrade(driver));
+        let driver_of_round = driver.clone();
         let heard = move |version: Option<Version>| {
             let mut round = lock(&round);
             round.awaited -= 1;
@@ -89,20 +94,61 @@ fn ask_all(driver: &Arc<Driver>, peers: &Peers) {
                 driver.settle();
             }
         };
-        match urls.into_iter().next() {
-            Some(url) => {
-                let call = Call::get("/version", PATIENCE);
-                transport.call(url, call, move |answer| heard(version_of(answer)));
-            }
-            None => heard(None),
-        }
+        let asker = Asker {
+            driver: driver_of_round.clone(),
+            log: peers.log.clone(),
+            id,
+        };
+        asker.ask(urls.into(), Box::new(heard), "it has no URL".to_owned());
     }
 }
 
-fn version_of(answer: Result<Answer, CallError>) -> Option<Version> {
-    let answer = answer.ok().filter(|answer| answer.status == 200)?;
-    let value: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
-    value["etcdserver"].as_str()?.parse().ok()
+/// Asks one member, URL by URL (etcd: cluster_util.go, getVersion).
+struct Asker {
+    driver: Weak<Driver>,
+    log: Log,
+    id: u64,
+}
+
+type Heard = Box<dyn FnOnce(Option<Version>) + Send>;
+
+impl Asker {
+    fn ask(self, mut urls: VecDeque<Url>, heard: Heard, last: String) {
+        let hex = format!("{:x}", self.id);
+        let driver = self.driver.upgrade();
+        let transport = driver.as_ref().and_then(|driver| driver.transport());
+        let (Some(url), Some(transport)) = (urls.pop_front(), transport) else {
+            let line = self.log.warn("failed to get version");
+            line.text("remote-member-id", &hex).error(last).emit();
+            return heard(None);
+        };
+        let address = format!("{url}/version");
+        let call = Call::get("/version", PATIENCE);
+        transport.call(url, call, move |answer| {
+            let (text, error) = match answer {
+                Ok(answer) => match version_of(&answer) {
+                    Some(version) => return heard(Some(version)),
+                    None => {
+                        let error = format!("it says no version, with status {}", answer.status);
+                        ("failed to unmarshal response", error)
+                    }
+                },
+                Err(error) => {
+                    let error = format!("Get {}: {error}", quote(&address));
+                    ("failed to reach the peer URL", error)
+                }
+            };
+            let line = self.log.warn(text).text("address", &address);
+            line.text("remote-member-id", &hex).error(&error).emit();
+            self.ask(urls, heard, error);
+        });
+    }
+}
+
+fn version_of(answer: &Answer) -> Option<Version> {
+    let value: Value = serde_json::from_slice(&answer.body).ok()?;
+    let version = value["etcdserver"].as_str().filter(|_| answer.status == 200)?;
+    version.parse().ok()
 }
 
 #[cfg(test)]
@@ -112,11 +158,11 @@ mod tests {
     #[test]
     fn versions_are_read_from_what_members_of_all_lines_answer() {
         let version = |status, body: &'static str| {
-            version_of(Ok(Answer {
+            version_of(&Answer {
                 status,
                 body: body.into(),
                 ..Answer::default()
-            }))
+            })
         };
         assert_eq!(
             version(200, r#"{"etcdserver":"3.5.33","etcdcluster":"3.5.0"}"#),
@@ -133,6 +179,5 @@ mod tests {
         for body in ["", "[]", "{}", r#"{"etcdserver":"what"}"#] {
             assert_eq!(version(200, body), None, "{body}");
         }
-        assert_eq!(version_of(Err(CallError::Timeout)), None);
     }
 }

@@ -13,7 +13,7 @@ use member::frontend::LeaseInfo;
 use member::{Member, PeerAnswer, PeerHash, PeerQuestion};
 use prost::Message;
 use serde_json::{Value, json};
-use transport::{Answer, Call};
+use transport::{Answer, Call, Purpose};
 
 /// The path of a question to the leader.
 pub(super) fn path_of(question: PeerQuestion) -> String {
@@ -78,6 +78,7 @@ pub(super) fn answer_of(question: PeerQuestion, answer: &Answer) -> PeerAnswer {
 pub(super) fn hash_call(cluster_id: u64, revision: i64, patience: Duration) -> Call {
     let header = |name: &str, value: String| (name.to_owned(), value);
     Call {
+        purpose: Purpose::Question,
         method: "GET",
         path: "/members/hashkv".to_owned(),
         headers: vec![

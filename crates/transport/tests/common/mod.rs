@@ -226,11 +226,7 @@ impl Drop for Member {
 }
 
 pub fn dialer() -> Dialer {
-    Dialer {
-        tls: None,
-        patience: Duration::from_secs(2),
-        local_address: None,
-    }
+    Dialer::new(None, Duration::from_secs(2), None)
 }
 
 /// Two members that know each other, with all their streams.

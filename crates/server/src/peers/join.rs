@@ -319,7 +319,7 @@ mod tests {
         let ids: Vec<u64> = joined.members.iter().map(|member| member.id).collect();
         assert_eq!(ids, [1, 2]);
         // As etcd, members may be named otherwise than the cluster names them.
-        let renamed = [member("a", "http://192.0.2.1:1"), member("b", "http://also-b:1")];
+        let renamed = [member("a", "http://a:1"), member("b", "http://also-b:1")];
         assert!(join_with(&renamed, r#"{"etcdcluster":"3.6.0"}"#, "false").is_ok());
         // A cluster that goes down to 3.6 has 3.7 until all are there.
         for (cluster_version, downgrade, may) in [

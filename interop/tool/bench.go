@@ -37,7 +37,7 @@ const connectionsMax = 32
 
 type bencher struct {
 	clients []*clientv3.Client
-	pid     int
+	pids    []string
 	leases  []clientv3.LeaseID
 	events  atomic.Int64
 }
@@ -164,7 +164,7 @@ func watchers(n int) func(b *bencher) error {
 func bench(args []string) error {
 	c := newCommon("bench")
 	name := c.flags.String("scenario", "put-64", "what to measure")
-	pid := c.flags.Int("pid", 0, "process whose CPU counts")
+	pids := c.flags.String("pid", "", "processes whose CPU counts, comma separated")
 	scale := c.flags.Float64("scale", 1, "factor on the number of operations")
 	if err := c.flags.Parse(args); err != nil {
 		return err
@@ -173,7 +173,7 @@ func bench(args []string) error {
 	if !ok {
 		return fmt.Errorf("no scenario %q", *name)
 	}
-	b := &bencher{pid: *pid}
+	b := &bencher{pids: strings.Split(*pids, ",")}
 	connections := min(max(s.clients, 4), connectionsMax)
 	for i := 0; i < connections; i++ {
 		client, err := clientv3.New(clientv3.Config{Endpoints: strings.Split(*c.endpoint, ","), DialTimeout: 5 * time.Second,
@@ -195,11 +195,11 @@ func bench(args []string) error {
 		return err
 	}
 	latencies := make([]time.Duration, total)
-	cpu, start := cpuMicros(b.pid), time.Now()
+	cpu, start := cpuMicros(b.pids), time.Now()
 	if err := b.run(s, total, warm, latencies); err != nil {
 		return err
 	}
-	elapsed, spent := time.Since(start), cpuMicros(b.pid)-cpu
+	elapsed, spent := time.Since(start), cpuMicros(b.pids)-cpu
 	sort.Slice(latencies, func(i, j int) bool { return latencies[i] < latencies[j] })
 	micros := func(q float64) float64 {
 		return float64(latencies[min(int(q*float64(total)), int(total)-1)]) / float64(time.Microsecond)
@@ -237,23 +237,25 @@ func (b *bencher) run(s scenario, total, offset int64, latencies []time.Duration
 	return <-errs
 }
 
-// cpuMicros is the user and system time that a process has used, in µs.
-func cpuMicros(pid int) float64 {
-	// schedstat counts in ns, of each thread; stat only in ticks of 10 ms.
-	dir := fmt.Sprintf("/proc/%d/task", pid)
-	threads, err := os.ReadDir(dir)
-	if err != nil {
-		return 0
-	}
+// cpuMicros is the user and system time that processes have used together, in µs.
+func cpuMicros(pids []string) float64 {
 	var sum float64
-	for _, t := range threads {
-		text, err := os.ReadFile(dir + "/" + t.Name() + "/schedstat")
+	for _, pid := range pids {
+		// schedstat counts in ns, of each thread; stat only in ticks of 10 ms.
+		dir := fmt.Sprintf("/proc/%s/task", pid)
+		threads, err := os.ReadDir(dir)
 		if err != nil {
 			continue
 		}
-		var ns, wait, slices int64
-		if _, err := fmt.Sscan(string(text), &ns, &wait, &slices); err == nil {
-			sum += float64(ns) / 1000
+		for _, t := range threads {
+			text, err := os.ReadFile(dir + "/" + t.Name() + "/schedstat")
+			if err != nil {
+				continue
+			}
+			var ns, wait, slices int64
+			if _, err := fmt.Sscan(string(text), &ns, &wait, &slices); err == nil {
+				sum += float64(ns) / 1000
+			}
 		}
 	}
 	return sum

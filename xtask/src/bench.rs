@@ -1,5 +1,5 @@
-//! Measures this server beside real etcd in one run: CPU per operation, memory, time to restart.
-//! Compares by ratio, since machines differ.
+//! Measures this server beside real etcd in one run: CPU per operation, memory, time to restart; of one member, or of
+//! a whole cluster. Compares by ratio, since machines differ.
 
 use std::fs;
 use std::io::Read;
@@ -23,9 +23,24 @@ const SCENARIOS: [&str; 10] = [
     "put-lease-64",
 ];
 
+/// What a cluster is measured by, unless told: with members, writes and reads of the leader's word cost more.
+const CLUSTER_SCENARIOS: [&str; 7] = [
+    "put-1",
+    "put-64",
+    "put-512",
+    "kubernetes-txn-256",
+    "get-linearizable-256",
+    "get-serializable-256",
+    "put-lease-64",
+];
+
+/// Members of a measured cluster at most.
+const MEMBERS_MAX: usize = 7;
+
 struct Options {
     against: PathBuf,
     scale: String,
+    members: usize,
     scenarios: Vec<String>,
 }
 
@@ -33,6 +48,7 @@ fn parse(args: &[String]) -> Result<Options, String> {
     let mut options = Options {
         against: PathBuf::new(),
         scale: "1".to_string(),
+        members: 1,
         scenarios: Vec::new(),
     };
     let mut args = args.iter();
@@ -41,11 +57,15 @@ fn parse(args: &[String]) -> Result<Options, String> {
         match arg.as_str() {
             "--against" => options.against = PathBuf::from(value()?),
             "--scale" => options.scale = value()?,
+            "--members" => options.members = members(&value()?)?,
             name => options.scenarios.push(name.to_string()),
         }
     }
     if options.against.as_os_str().is_empty() {
         options.against = peers::build()?.join("3.7/etcd");
+    }
+    if options.scenarios.is_empty() && options.members > 1 {
+        options.scenarios = CLUSTER_SCENARIOS.iter().map(ToString::to_string).collect();
     }
     if options.scenarios.is_empty() {
         options.scenarios = SCENARIOS
@@ -55,6 +75,13 @@ fn parse(args: &[String]) -> Result<Options, String> {
             .collect();
     }
     Ok(options)
+}
+
+fn members(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if (1..=MEMBERS_MAX).contains(&count) => Ok(count),
+        _ => Err(format!("--members wants a number from 1 to {MEMBERS_MAX}")),
+    }
 }
 
 /// Runs every scenario on both servers, each on a fresh directory, and prints the table.
@@ -74,8 +101,8 @@ pub fn run_all(args: &[String]) -> Result<(), String> {
             memory(&options, &tool, &ours)?;
             continue;
         }
-        let theirs = measure(&options.against, &tool, scenario, &options.scale)?;
-        let own = measure(&ours, &tool, scenario, &options.scale)?;
+        let theirs = measure(&options.against, &tool, scenario, &options)?;
+        let own = measure(&ours, &tool, scenario, &options)?;
         println!(
             "{:<22} {:>12.1} {:>12.1} {:>7.2}x {:>10.0} {:>10.0} {:>10.0} {:>10.0}",
             scenario,
@@ -97,10 +124,11 @@ struct Measure {
     p99: f64,
 }
 
-fn measure(binary: &Path, tool: &Path, scenario: &str, scale: &str) -> Result<Measure, String> {
+/// What a scenario costs a fresh cluster, all its members together.
+fn measure(binary: &Path, tool: &Path, scenario: &str, options: &Options) -> Result<Measure, String> {
     let dir = Scratch::new()?;
-    let server = Server::start(binary, &dir.0)?;
-    let text = server.tool(tool, scenario, scale)?;
+    let servers = start_cluster(binary, &dir.0, options.members)?;
+    let text = load(&servers, tool, scenario, &options.scale)?;
     let number = |field: &str| -> Result<f64, String> {
         let at = text
             .find(&format!("\"{field}\":"))
@@ -126,7 +154,7 @@ fn memory(options: &Options, tool: &Path, ours: &Path) -> Result<(), String> {
     for binary in [options.against.as_path(), ours] {
         let dir = Scratch::new()?;
         let mut server = Server::start(binary, &dir.0)?;
-        server.tool(tool, "fill-300000", "1")?;
+        load(std::slice::from_ref(&server), tool, "fill-300000", "1")?;
         let anonymous = server.anonymous_kilobytes()?;
         server.kill();
         let start = Instant::now();
@@ -189,31 +217,33 @@ pub struct Server {
 
 impl Server {
     pub fn start(binary: &Path, dir: &Path) -> Result<Server, String> {
-        let port = free_port()?;
-        let peer = free_port()?;
-        let client = format!("http://127.0.0.1:{port}");
-        let peer = format!("http://127.0.0.1:{peer}");
         // The peer URL of an existing directory stays what it was: only a new one takes it.
+        let peer = url(free_port()?);
+        let mut server = Server::spawn(binary, dir, "default", &peer, &format!("default={peer}"))?;
+        server.wait_until_ready()?;
+        Ok(server)
+    }
+
+    fn spawn(binary: &Path, dir: &Path, name: &str, peer: &str, cluster: &str) -> Result<Server, String> {
+        let port = free_port()?;
+        let client = url(port);
         let log = fs::File::create(dir.join("log")).map_err(|error| error.to_string())?;
         let child = Command::new(binary)
             .arg(format!("--data-dir={}", dir.join("data").display()))
             .args([
+                format!("--name={name}"),
                 format!("--listen-client-urls={client}"),
                 format!("--advertise-client-urls={client}"),
-            ])
-            .args([
                 format!("--listen-peer-urls={peer}"),
                 format!("--initial-advertise-peer-urls={peer}"),
+                format!("--initial-cluster={cluster}"),
             ])
-            .arg(format!("--initial-cluster=default={peer}"))
             .args(["--quota-backend-bytes=8589934592", "--log-level=error"])
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .map_err(|error| format!("{}: {error}", binary.display()))?;
-        let mut server = Server { child, port };
-        server.wait_until_ready()?;
-        Ok(server)
+        Ok(Server { child, port })
     }
 
     fn wait_until_ready(&mut self) -> Result<(), String> {
@@ -228,20 +258,6 @@ impl Server {
             std::thread::sleep(Duration::from_millis(5));
         }
         Err("the server did not get ready within 60 s".to_string())
-    }
-
-    fn tool(&self, tool: &Path, scenario: &str, scale: &str) -> Result<String, String> {
-        let output = Command::new(tool)
-            .args(["bench", "-scenario", scenario, "-scale", scale])
-            .args(["-endpoint", &format!("http://127.0.0.1:{}", self.port)])
-            .args(["-pid", &self.child.id().to_string()])
-            .stderr(Stdio::inherit())
-            .output()
-            .map_err(|error| format!("{}: {error}", tool.display()))?;
-        if !output.status.success() {
-            return Err(format!("{scenario}: the load failed"));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     fn anonymous_kilobytes(&self) -> Result<u64, String> {
@@ -267,6 +283,49 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Starts members of one cluster, each in a folder of its own, and waits for all of them.
+fn start_cluster(binary: &Path, dir: &Path, members: usize) -> Result<Vec<Server>, String> {
+    let mut peers = Vec::new();
+    for n in 0..members {
+        peers.push((format!("m{n}"), url(free_port()?)));
+    }
+    let cluster: Vec<String> = peers.iter().map(|(name, url)| format!("{name}={url}")).collect();
+    let cluster = cluster.join(",");
+    let mut servers = Vec::new();
+    for (name, peer) in &peers {
+        let dir = dir.join(name);
+        fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+        servers.push(Server::spawn(binary, &dir, name, peer, &cluster)?);
+    }
+    for server in &mut servers {
+        server.wait_until_ready()?;
+    }
+    Ok(servers)
+}
+
+/// Makes load on all members alike, and tells what it cost them together.
+fn load(servers: &[Server], tool: &Path, scenario: &str, scale: &str) -> Result<String, String> {
+    let endpoints: Vec<String> = servers.iter().map(|server| url(server.port)).collect();
+    let ids: Vec<String> = servers
+        .iter()
+        .map(|server| server.child.id().to_string())
+        .collect();
+    let output = Command::new(tool)
+        .args(["bench", "-scenario", scenario, "-scale", scale])
+        .args(["-endpoint", &endpoints.join(","), "-pid", &ids.join(",")])
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("{}: {error}", tool.display()))?;
+    if !output.status.success() {
+        return Err(format!("{scenario}: the load failed"));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
 }
 
 fn free_port() -> Result<u16, String> {

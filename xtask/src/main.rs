@@ -39,8 +39,9 @@ usage: cargo xtask <task>
   sim [--minutes N] [--seed N [--count N]] [--span SECONDS] [--shrink] [--until-violation]
                    whole clusters in one thread, seed after seed, with every fault there is: a minute unless told;
                    what fails is told with its story, shrunk if asked
-  bench --against PATH_TO_ETCD [--scale F] [SCENARIO ...]
-                   CPU per operation, memory and restart time, side by side with real etcd
+  bench [--against PATH_TO_ETCD] [--members N] [--scale F] [SCENARIO ...]
+                   CPU per operation, memory and restart time, side by side with real etcd 3.7 unless told; with members,
+                   what a cluster of so many costs in CPU, all of them together
 ";
 
 fn main() -> ExitCode {

@@ -13,6 +13,7 @@ use prost::Message;
 use raft::Raft;
 
 use crate::apply::{CommittedBatch, Role};
+use crate::archive::Archive;
 use crate::config::Config;
 use crate::frontend::{AskDecide, Tell};
 use crate::heartbeats::Heartbeats;
@@ -57,6 +58,7 @@ const COMPACT_EVERY_MAX: u64 = 1024;
 /// The raft stage.
 pub struct Decide {
     raft: Raft,
+    archive: Archive,
     shared: Arc<Shared>,
     /// How long a proposal may wait for a leader.
     request_timeout: Duration,
@@ -177,10 +179,12 @@ impl Unsaved {
 }
 
 impl Decide {
-    pub(crate) fn new(raft: Raft, shared: Arc<Shared>, config: &Config) -> Decide {
+    pub(crate) fn new(mut raft: Raft, archive: Archive, shared: Arc<Shared>, config: &Config) -> Decide {
         let campaign_at = Some(raft.commit_index());
+        raft.use_archive();
         Decide {
             raft,
+            archive,
             shared,
             request_timeout: config.request_timeout(),
             clock: (config.tick, config.election_timeout()),
@@ -251,6 +255,7 @@ impl Decide {
             ToDecide::Peer(message) => self.take_message(*message, router),
             ToDecide::Unreachable { id } => self.raft.report_unreachable(id),
             ToDecide::SnapshotSent { id, arrived } => self.raft.report_snapshot(id, arrived),
+            ToDecide::Fetched(fetched) => self.raft.fetched(fetched.wanted, fetched.entries),
             ToDecide::Installed { index } => self.raft.snapshot_installed(index),
             ToDecide::DiskFull(FullDisk::Log, full) => self.log_full = full,
             ToDecide::DiskFull(FullDisk::DataFile, full) => self.file_full = full,
@@ -532,6 +537,9 @@ impl Decide {
         loop {
             while let Some(output) = self.raft.poll() {
                 self.send_on(output, now, router);
+            }
+            for wanted in self.raft.take_wanted() {
+                self.archive.fetch(wanted, router);
             }
             if self.waiting.is_empty() || self.raft.soft_state().leader == raft::NONE {
                 return;

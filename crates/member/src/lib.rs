@@ -10,6 +10,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod apply;
+mod archive;
 mod committer;
 pub mod compactor;
 mod config;
@@ -31,6 +32,7 @@ mod shared;
 pub mod tally;
 
 pub use apply::{Apply, CommittedBatch, FileCommitted, JobDone, Role};
+pub use archive::Fetched;
 pub use committer::Committer;
 pub use config::{AutoCompaction, Config, InitialMember, Join};
 pub use corruption::{HashAnswer, PeerHash};

@@ -56,6 +56,8 @@ pub enum ToDecide {
         /// Whether all of it arrived.
         arrived: bool,
     },
+    /// What the log's files have for a member that lacks it.
+    Fetched(Box<crate::Fetched>),
     /// The state that the leader sent is in place.
     Installed {
         /// Its index.

@@ -47,6 +47,8 @@ pub enum JobKind {
     Defragment,
     /// The reading of a data file that takes the place of this member's.
     Install,
+    /// A piece of the log for a member that lacks it: it waits.
+    Fetch,
     /// The preallocation of a log segment.
     Spare,
     /// The removal of files that are no longer needed.

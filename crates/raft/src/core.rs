@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use crate::archive::Wanted;
 use crate::config::{Config, Restored};
 use crate::error::{Dropped, Error};
 use crate::jitter::Jitter;
@@ -54,6 +55,10 @@ pub struct Raft {
     /// Messages to go out; true: only when all that is now to be persisted is durable.
     pub(crate) messages: Vec<(Message, bool)>,
     pub(crate) read_states: Vec<ReadState>,
+    /// Whether the caller reads from the disk what members lack.
+    pub(crate) archive: bool,
+    /// What it is to read.
+    pub(crate) wanted: Vec<Wanted>,
     /// What the last output said, to tell changes.
     told_hard_state: HardState,
     told_soft_state: SoftState,
@@ -99,6 +104,8 @@ impl Raft {
             scratch: Vec::new(),
             messages: Vec::new(),
             read_states: Vec::new(),
+            archive: false,
+            wanted: Vec::new(),
             told_hard_state: hard_state,
             told_soft_state: SoftState::default(),
             config,
@@ -451,7 +458,7 @@ impl Raft {
     }
 
     /// What must hold between any two calls, in debug builds.
-    fn check(&self) {
+    pub(crate) fn check(&self) {
         if !cfg!(debug_assertions) {
             return;
         }

@@ -24,9 +24,11 @@
 //! - A restart takes what was applied as committed, and the last entry's term as the least term.
 //! - What no correct member sends is refused before it changes anything; a leader that contradicts what is committed is
 //!   fatal, where Go would answer that all is well.
+//! - Who gets a snapshot gets what was written meanwhile from the leader's disk ([`Raft::use_archive`]).
 //! - A ConfChangeV2 or a joint configuration is fatal: no etcd writes one.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod archive;
 mod config;
 mod core;
 mod election;
@@ -43,6 +45,7 @@ mod reads;
 mod replication;
 mod step;
 
+pub use archive::Wanted;
 pub use config::{Config, Restored};
 pub use core::Raft;
 pub use error::{Dropped, Error, Fatal};

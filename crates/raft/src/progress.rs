@@ -20,6 +20,10 @@ pub(crate) struct Progress {
     pub(crate) state: PeerState,
     /// Index of the snapshot on its way; 0 outside [`PeerState::Snapshot`].
     pub(crate) pending_snapshot: u64,
+    /// Entries after this index may be read from the disk for it: those since its last snapshot.
+    pub(crate) archived_from: Option<u64>,
+    /// Entries after this index are being read for it.
+    pub(crate) fetching: Option<u64>,
     /// Heard of since the last check of the quorum.
     pub(crate) recent_active: bool,
     /// Appends wait for an answer or the next heartbeat response.
@@ -43,6 +47,8 @@ impl Progress {
             sent_commit: 0,
             state: PeerState::Probe,
             pending_snapshot: 0,
+            archived_from: None,
+            fetching: None,
             recent_active: true,
             paused: false,
             inflights,
@@ -57,6 +63,8 @@ impl Progress {
         self.next = last_index + 1;
         self.sent_commit = 0;
         self.enter(PeerState::Probe);
+        self.archived_from = None;
+        self.fetching = None;
         self.recent_active = false;
         self.vote = None;
         self.read_ack = 0;

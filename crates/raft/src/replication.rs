@@ -121,7 +121,7 @@ impl Raft {
         }
         let previous = peer.next - 1;
         let Some(previous_term) = self.log.term(previous) else {
-            return self.send_snapshot(place);
+            return !self.fetch(place) && self.send_snapshot(place);
         };
         // Into a full window goes only an empty message: if all in it were lost, its answer reopens the window.
         let entries = if peer.state == PeerState::Replicate && peer.inflights.is_full() {
@@ -132,17 +132,7 @@ impl Raft {
         if entries.is_empty() && !even_empty {
             return false;
         }
-        let commit = self.log.commit();
-        let bytes = entries.iter().map(|entry| entry.data.len() as u64).sum();
-        let peer = &mut self.peers[place];
-        peer.sent_entries(entries.len() as u64, bytes);
-        peer.sent_commit(commit);
-        let mut message = self.message(MessageKind::Append, self.peers[place].id);
-        message.index = previous;
-        message.log_term = previous_term;
-        message.entries = entries;
-        message.commit = commit;
-        self.send(message);
+        self.send_entries(place, previous_term, entries);
         true
     }
 
@@ -159,6 +149,8 @@ impl Raft {
             return false;
         };
         self.peers[place].become_snapshot(index);
+        // Only what this leader wrote itself is one and the same in all that the disk has of its term.
+        self.peers[place].archived_from = (term == self.term).then_some(index);
         let mut message = self.message(MessageKind::Snapshot, self.peers[place].id);
         message.snapshot = Some(Snapshot {
             index,

@@ -484,7 +484,7 @@ pub(super) fn state_kind(kind: wal::EntryKind) -> state::EntryKind {
     }
 }
 
-fn raft_entry(entry: wal::Entry) -> raft::Entry {
+pub(crate) fn raft_entry(entry: wal::Entry) -> raft::Entry {
     raft::Entry {
         kind: match entry.kind {
             wal::EntryKind::Normal => raft::EntryKind::Normal,

@@ -19,6 +19,7 @@ use raft::Raft;
 use state::Machine;
 
 use crate::apply::{Apply, Parts, defrag};
+use crate::archive::Archive;
 use crate::committer::Committer;
 use crate::config::Config;
 use crate::decide::Decide;
@@ -32,6 +33,7 @@ use crate::shared::{Facts, Shared};
 
 pub(crate) use datafile::{db_options, storage_version};
 use log_dir::OpenedLog;
+pub(crate) use log_dir::raft_entry;
 
 /// What a front end gets: its settings, and what it may read.
 pub struct FrontSeat {
@@ -187,9 +189,10 @@ fn assemble(
         now,
     );
     let dirs = (config.wal_dir(), config.snap_dir());
+    let archive = Archive::new(disk.clone(), config.wal_dir());
     let fronts = (0..config.fronts).map(|front| front_seat(front, &config, &shared, &views, (unix_ms, seed)));
     Ok(Opened {
-        decide: Decide::new(raft, shared.clone(), &config),
+        decide: Decide::new(raft, archive, shared.clone(), &config),
         persist: Persist::new(disk.clone(), dirs, shared.clone(), log.wal),
         apply,
         committer: Committer::default(),

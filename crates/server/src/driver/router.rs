@@ -95,7 +95,7 @@ impl Router for Driver {
 
     fn job(&self, job: Job) {
         let pool = match job.kind {
-            JobKind::Read | JobKind::Spare => &self.reads,
+            JobKind::Read | JobKind::Fetch | JobKind::Spare => &self.reads,
             JobKind::Compact
             | JobKind::Hash
             | JobKind::SnapshotStream

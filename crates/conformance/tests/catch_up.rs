@@ -45,7 +45,7 @@ fn join(rig: &Rig, writes: u32) {
     cluster.make_leader(0);
     let load = rig.beside(&["overwrite", "-endpoint", &endpoints, "-clients=64"]);
     // Before anything is measured, the log in memory is as long as it gets, and the load has its buffers.
-    grow(&cluster, 16_000);
+    grow(&cluster, 7_000);
 
     let home = Home::new("catch-up-learner");
     let added = format!("peerURLs: '{}' isLearner: true", home.peer());
@@ -115,7 +115,7 @@ fn fill(rig: &Rig, cluster: &mut Cluster, endpoints: &str, writes: u32) {
     let began = Instant::now();
     let write = |args: &[&str]| rig.tool(&[&["overwrite", "-endpoint", endpoints], args].concat());
     write(&["-clients=16", "-batch=100", &format!("-writes={writes}")]);
-    write(&["-writes=16000"]);
+    write(&["-writes=7000"]);
     for at in 0..3 {
         cluster.stop(at, Stop::Term);
         cluster.spawn(at);
@@ -148,5 +148,5 @@ fn same(rig: &Rig, cluster: &Cluster, home: &Home) {
 #[test]
 fn a_learner_catches_up_without_holding_the_snapshot_in_memory() {
     let Some(rig) = Rig::find("catch-up") else { return };
-    join(&rig, if rig.all { 1_000_000 } else { 100_000 });
+    join(&rig, if rig.all { 1_000_000 } else { 60_000 });
 }

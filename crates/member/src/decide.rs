@@ -38,10 +38,6 @@ const UNWRITTEN_BYTES_MAX: u64 = 128 << 20;
 /// What an entry costs in memory beside its data, about.
 const ENTRY_BYTES: u64 = 64;
 
-/// Ticks that may fail to come before a leader is unsure whether it still leads (etcd: server.go,
-/// isActive).
-const TICKS_MISSED_MAX: u32 = 3;
-
 /// A lone voter keeps this many applied entries in memory: nobody will ask for them.
 const LONE_ENTRIES_KEPT: u64 = 64;
 
@@ -62,8 +58,6 @@ pub struct Decide {
     shared: Arc<Shared>,
     /// How long a proposal may wait for a leader.
     request_timeout: Duration,
-    /// The lengths of a tick and of the election timeout.
-    clock: (Duration, Duration),
     /// Entries kept in memory for members that lag.
     catchup_entries: u64,
     /// How many applied entries more make it worth to drop them from memory.
@@ -187,7 +181,6 @@ impl Decide {
             archive,
             shared,
             request_timeout: config.request_timeout(),
-            clock: (config.tick, config.election_timeout()),
             catchup_entries: config.snapshot_catchup_entries,
             compact_every: config.snapshot_count.clamp(1, COMPACT_EVERY_MAX),
             heartbeats: Heartbeats::new(config.tick),
@@ -233,8 +226,6 @@ impl Decide {
             }
             ToDecide::Tick => {
                 self.raft.tick();
-                let (tick, election) = self.clock;
-                self.shared.pulse.ticked(now, tick * TICKS_MISSED_MAX, election);
                 self.expire(now, router);
             }
             ToDecide::Persisted(Persisted { write }) => {

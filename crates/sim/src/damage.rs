@@ -321,9 +321,10 @@ fn replace(world: &mut World, place: usize) {
         return;
     };
     let url = world.nodes[place].config.advertise_peer_urls.clone();
-    let mut members = members.into_iter();
-    let member = members.find(|member| member.peer_urls == url && !world.gone.contains(&member.id));
+    let member = members.into_iter().find(|member| member.peer_urls == url);
     match member {
+        // Who was asked whether it is removed had not heard that it had been added.
+        Some(member) if world.gone.contains(&member.id) => world.nodes[place].health = Health::Lost(member.id),
         None => {
             let request = pb::MemberAddRequest {
                 peer_ur_ls: url,

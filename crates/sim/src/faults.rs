@@ -26,6 +26,8 @@ pub enum Fault {
     Weather,
     /// Places do not hear each other.
     Partition,
+    /// What is sent to a place lies in queues; then it is cut off, but for what lies there, for so long.
+    Late(usize, Duration),
     /// A disk has no space left.
     Full(usize),
     /// A disk is slow, or stands still.
@@ -67,9 +69,10 @@ enum Kind {
     LoseFile,
     Settings,
     Version,
+    Late,
 }
 
-const KINDS: [Kind; 28] = [
+const KINDS: [Kind; 29] = [
     Kind::Kill,
     Kind::Crash,
     Kind::CrashWithinWrite,
@@ -98,6 +101,7 @@ const KINDS: [Kind; 28] = [
     Kind::LoseFile,
     Kind::Settings,
     Kind::Version,
+    Kind::Late,
 ];
 
 /// What a seed has drawn.
@@ -269,6 +273,7 @@ pub(crate) fn next(world: &mut World) {
         Kind::LoseFile => damage::lose_file(world, place),
         Kind::Settings => restart::settings(world, place),
         Kind::Version => restart::version(world, place),
+        Kind::Late => late(world, place),
     }
 }
 
@@ -352,6 +357,21 @@ fn partial_partition(world: &mut World) {
     tell(world, "partial partitions", what);
     let span = Duration::from_millis(world.rng.u64(200..10_000));
     world.after(span, Event::End(Fault::Partition));
+}
+
+/// The leader, if there is one, hears nothing for seconds but what was said before: what it takes from old answers
+/// for its own shows now.
+fn late(world: &mut World, place: usize) {
+    let place = leader(world).unwrap_or(place);
+    let most = Duration::from_millis(world.rng.u64(1000..6000));
+    tell(
+        world,
+        "messages queued before a cut",
+        format!("messages to m{place} come up to {most:?} late, then it is cut off"),
+    );
+    world.net.late = Some((place, most));
+    let span = Duration::from_millis(world.rng.u64(50..400));
+    world.after(span, Event::End(Fault::Late(place, most)));
 }
 
 fn reset(world: &mut World, place: usize) {
@@ -596,12 +616,22 @@ pub(crate) fn end(world: &mut World, fault: Fault) {
     match fault {
         Fault::Weather => {
             let cut = std::mem::take(&mut world.net.cut);
+            let late = world.net.late;
             world.net = crate::net::Net {
                 cut,
+                late,
                 ..crate::net::Net::default()
             };
         }
         Fault::Partition => world.net.cut.clear(),
+        Fault::Late(place, most) => {
+            if world.net.late.take().is_some() && !world.calm {
+                for other in (0..world.nodes.len()).filter(|other| *other != place) {
+                    world.net.cut.extend([(place, other), (other, place)]);
+                }
+                world.after(most, Event::End(Fault::Partition));
+            }
+        }
         Fault::Full(place) => world.nodes[place].disk.set_space(None),
         Fault::Slow(place) => world.nodes[place].sync_time = Duration::from_micros(500),
         Fault::BadReads(place) => world.nodes[place].disk.heal(),
@@ -611,6 +641,7 @@ pub(crate) fn end(world: &mut World, fault: Fault) {
 
 /// All faults end.
 pub(crate) fn end_all(world: &mut World) {
+    world.net.late = None;
     end(world, Fault::Weather);
     end(world, Fault::Partition);
     for place in 0..world.nodes.len() {

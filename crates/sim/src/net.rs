@@ -18,6 +18,8 @@ pub struct Net {
     pub straggle: f64,
     /// The chance that the transfer of a snapshot is cut off.
     pub tear: f64,
+    /// Half of what is sent to a place lies in queues, each message for up to so long.
+    pub late: Option<(usize, Duration)>,
 }
 
 impl Default for Net {
@@ -29,6 +31,7 @@ impl Default for Net {
             delay_max: Duration::from_millis(2),
             straggle: 0.0,
             tear: 0.0,
+            late: None,
         }
     }
 }
@@ -40,7 +43,11 @@ impl Net {
             return Vec::new();
         }
         let count = if rng.f64() < self.twice { 2 } else { 1 };
-        (0..count).map(|_| self.delay(rng)).collect()
+        let queued = match self.late {
+            Some((place, most)) if place == to && rng.bool() => most.mul_f64(0.1 + 0.9 * rng.f64()),
+            _ => Duration::ZERO,
+        };
+        (0..count).map(|_| queued + self.delay(rng)).collect()
     }
 
     /// How long one message takes.

@@ -99,10 +99,10 @@ pub const MUTANTS: &[Mutant] = &[
         "",
     ),
     mutant(
-        "a leader that stood still is sure that it leads",
-        "crates/member/src/frontend/pulse.rs",
-        "self.sure_from.load(Ordering::Acquire) <= now && now <= until",
-        "now > 0",
+        "a leader renews leases without asking whether it still leads",
+        "crates/member/src/apply/questions.rs",
+        "self.lessor.is_primary() && self.shared.pulse.read_index().is_some()",
+        "self.lessor.is_primary()",
     ),
     mutant(
         "what a leader decided is proposed after its time",

@@ -145,10 +145,17 @@ impl Apply {
                 .or_default()
                 .push(question);
         }
-        if !self.shared.pulse.is_sure(now) {
-            return self.confirm_leadership(question, now, router);
+        match self.leads_alone() {
+            true => self.answer_question(question, now, router),
+            false => self.confirm_leadership(question, now, router),
         }
-        self.answer_question(question, now, router);
+    }
+
+    /// Whether nobody else can lead: this member is the only voter. With others, one may lead that this member
+    /// has not heard of: that old answers of a quorum have just come says nothing about now (etcd asks only when
+    /// its clock stood still, and then answers renewals from leases that another leader ends).
+    fn leads_alone(&self) -> bool {
+        self.is_leader() && self.lessor.is_primary() && self.shared.pulse.read_index().is_some()
     }
 
     fn answer_question(&mut self, question: Question, now: Instant, router: &dyn Router) {
@@ -268,7 +275,7 @@ impl Apply {
             }
             for question in entry.remove() {
                 // Asked again, it would wait for what has been committed since.
-                match self.is_leader() && self.lessor.is_primary() && self.shared.pulse.is_sure(now) {
+                match self.leads_alone() {
                     true => self.answer_question(question, now, router),
                     false => self.route(question, now, router),
                 }

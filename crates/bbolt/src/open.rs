@@ -1,5 +1,5 @@
-//! Opening a file: lock, make if missing, choose the meta page, read a stored freelist. Never writes to a
-//! file that holds anything.
+//! Opening a file: lock, make if missing, choose the meta page, read a stored freelist, make durable what was found.
+//! Never changes a byte of a file that holds anything.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -49,11 +49,11 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, path: &Path, options: &Options) -> Resu
             file: path.to_path_buf(),
         });
     }
-    if !options.read_only {
-        make_if_fresh(&**disk, &*file, path, page_size).map_err(|source| io("make it", source))?;
-    }
+    let made = !options.read_only
+        && make_if_fresh(&**disk, &*file, path, page_size).map_err(|source| io("make it", source))?;
     let file_bytes = file.len().map_err(|source| io("read its length", source))?;
-    let (page_size, meta) = choose_meta(&*file, path, file_bytes)?;
+    let (at, meta) = choose_meta(&*file, path, file_bytes)?;
+    let page_size = meta.page_size;
     let pager = Pager {
         file,
         path: path.to_path_buf(),
@@ -74,17 +74,32 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, path: &Path, options: &Options) -> Resu
         let (free, run) = read_freelist(&opened.pager, id, meta.high_water)?;
         (opened.free, opened.freelist_run) = (free, Some(run));
     }
+    if options.sync && !options.read_only && !made {
+        make_durable(&opened, at).map_err(|source| io("make durable what was found in it", source))?;
+    }
     Ok(opened)
 }
 
+/// Whoever wrote the meta page may have been killed before its sync, or seen it fail: then it may be in the memory of
+/// the system alone, even marked as written. From now on it counts, so it is written once more. What it reaches was
+/// synced before it.
+fn make_durable(opened: &Opened, at: u64) -> std::io::Result<()> {
+    let mut bytes = [0; META_BYTES];
+    let file = &opened.pager.file;
+    if file.read_at(&mut bytes, at)? == META_BYTES {
+        file.write_at(&bytes, at)?;
+    }
+    file.sync_data()
+}
+
 /// Writes a fresh file over nothing, or over what a crash left of writing one: sectors that are
-/// either what a fresh file has or zero.
-fn make_if_fresh(disk: &dyn Disk, file: &dyn File, path: &Path, page_size: u32) -> std::io::Result<()> {
+/// either what a fresh file has or zero. Tells whether it did.
+fn make_if_fresh(disk: &dyn Disk, file: &dyn File, path: &Path, page_size: u32) -> std::io::Result<bool> {
     const SECTOR_BYTES: usize = 512;
     let fresh = fresh_file(page_size);
     let length = file.len()?;
     if length > FRESH_PAGES * u64::from(page_size) {
-        return Ok(());
+        return Ok(false);
     }
     let mut there = vec![0; length as usize];
     let read = file.read_at(&mut there, 0)?;
@@ -93,18 +108,18 @@ fn make_if_fresh(disk: &dyn Disk, file: &dyn File, path: &Path, page_size: u32) 
         .chunks(SECTOR_BYTES)
         .zip(fresh.chunks(SECTOR_BYTES))
         .all(|(there, fresh)| there == &fresh[..there.len()] || there.iter().all(|byte| *byte == 0));
-    if there == fresh || !is_rest {
-        return Ok(());
+    if !is_rest {
+        return Ok(false);
     }
     file.write_at(&fresh, 0)?;
     file.sync_all()?;
-    disk::sync_parent(disk, path)
+    disk::sync_parent(disk, path)?;
+    Ok(true)
 }
 
-/// The valid meta with the higher txid, and the page size. bbolt db.go getPageSize: the first page says it;
-/// if
-/// that one is bad, the second one is looked for where each page size would put it.
-fn choose_meta(file: &dyn File, path: &Path, file_bytes: u64) -> Result<(u32, Meta), Error> {
+/// The valid meta with the higher txid, and where it lies. bbolt db.go getPageSize: the first page says how large
+/// pages are; if that one is bad, the second one is looked for where each page size would put it.
+fn choose_meta(file: &dyn File, path: &Path, file_bytes: u64) -> Result<(u64, Meta), Error> {
     let read = |offset: u64| -> Result<Result<Meta, &'static str>, Error> {
         let mut bytes = [0; META_BYTES];
         let n = file.read_at(&mut bytes, offset).map_err(|source| Error::Io {
@@ -141,19 +156,18 @@ fn choose_meta(file: &dyn File, path: &Path, file_bytes: u64) -> Result<(u32, Me
             }
         }
     }
-    let meta = match (first, second) {
-        (Ok(first), Ok(second)) if first.page_size == second.page_size && second.txid > first.txid => second,
-        (Ok(first), _) => first,
-        (Err(_), Ok(second)) => second,
-        (Err(meta0), Err(meta1)) => {
-            return Err(Error::BadMetas {
-                file: path.to_path_buf(),
-                meta0,
-                meta1,
-            });
+    match (first, second) {
+        (Ok(first), Ok(second)) if first.page_size == second.page_size && second.txid > first.txid => {
+            Ok((u64::from(second.page_size), second))
         }
-    };
-    Ok((meta.page_size, meta))
+        (Ok(first), _) => Ok((0, first)),
+        (Err(_), Ok(second)) => Ok((u64::from(second.page_size), second)),
+        (Err(meta0), Err(meta1)) => Err(Error::BadMetas {
+            file: path.to_path_buf(),
+            meta0,
+            meta1,
+        }),
+    }
 }
 
 /// Whether what the meta says can be true of this file; all later bounds rest on it.

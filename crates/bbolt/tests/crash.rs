@@ -1,5 +1,4 @@
-//! Commits on the disk in memory, cut at every step, with unsynced writes lost, torn or kept in any subset:
-//! what
+//! Commits on the disk in memory, cut at every step, with unsynced writes lost, torn or kept in any subset: what
 //! is found is the last acknowledged commit or the one under way, whole.
 
 #![allow(clippy::unwrap_used)]
@@ -230,6 +229,31 @@ fn an_error_before_the_meta_page_is_survived_and_a_failed_sync_is_final() {
     const ENOSPC: i32 = 28;
     fail_everywhere(EIO);
     fail_everywhere(ENOSPC);
+}
+
+/// A state that an open file has shown is not lost in a crash, also if the commit that made it said that it failed.
+#[test]
+fn what_was_found_after_a_failed_sync_stays() {
+    let (batches, models) = workload();
+    let whole = new_disk();
+    assert_eq!(run(&whole, &batches), COMMITS);
+    let mut shown_after_a_failure = 0;
+    for sync in 1..=whole.syncs() {
+        let disk = new_disk();
+        disk.fail_sync(sync, 5);
+        let acknowledged = run(&disk, &batches);
+        let found = match Db::open(&disk.shared(), Path::new(PATH), options()) {
+            Ok(db) => dump(&db.snapshot()),
+            Err(error) => panic!("sync {sync}: {error}"),
+        };
+        let at = models.iter().position(|model| *model == found).unwrap();
+        shown_after_a_failure += usize::from(at > acknowledged);
+        for seed in 0..SEEDS {
+            let crashed = disk.crash(seed, CrashMode::LoseUnsynced);
+            judge(&crashed, at, &models[..=at]).unwrap_or_else(|what| panic!("sync {sync}: {what}"));
+        }
+    }
+    assert!(shown_after_a_failure > 0);
 }
 
 #[test]

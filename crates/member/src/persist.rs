@@ -46,6 +46,8 @@ pub struct Persist {
     messages: Vec<raft::Message>,
     /// The state that is installed after the sync.
     snapshot: Option<Box<raft::Snapshot>>,
+    /// The index of the newest state that the leader sent.
+    received: u64,
 }
 
 impl Persist {
@@ -68,6 +70,7 @@ impl Persist {
             unsynced: None,
             messages: Vec::new(),
             snapshot: None,
+            received: 0,
         }
     }
 
@@ -200,6 +203,7 @@ impl Persist {
             data: snapshot.data.clone(),
         };
         snapfile::write(&*self.disk, &self.snap_dir, &file)?;
+        self.received = snapshot.index;
         wal.save_mark(&Mark {
             index: snapshot.index,
             term: snapshot.term,
@@ -250,6 +254,14 @@ impl Persist {
     fn save_snapshot(&mut self, file: &SnapshotFile, router: &dyn Router) {
         if self.wal.is_none() {
             return;
+        }
+        if file.index <= self.received {
+            // The log goes on from what the leader sent, which is to be installed yet. Behind an older mark the
+            // entries after that would follow nothing.
+            return router.to_apply(ToApply::SnapshotSaved {
+                index: file.index,
+                saved: false,
+            });
         }
         router.measure(Measure::Begins(Work::SaveSnapshot));
         let result = self.write_snapshot(file);
@@ -328,3 +340,111 @@ impl Persist {
 
 /// A preallocated segment, or why there is none.
 pub struct SpareMade(Result<wal::Spare, wal::Error>);
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::cell::RefCell;
+    use std::path::Path;
+
+    use api::version::Line;
+    use disk::mem::MemDisk;
+
+    use super::*;
+    use crate::error::Fatal;
+    use crate::message::{SaveBatch, ToCommitter, ToFront};
+    use crate::peer::ToPeer;
+
+    /// Keeps what goes to the apply stage.
+    #[derive(Default)]
+    struct Kept(RefCell<Vec<ToApply>>);
+
+    impl crate::log::Log for Kept {
+        fn log(&self, _line: LogLine) {}
+    }
+
+    impl Router for Kept {
+        fn to_decide(&self, _message: ToDecide) {}
+        fn to_persist(&self, _message: ToPersist) {}
+        fn to_apply(&self, message: ToApply) {
+            self.0.borrow_mut().push(message);
+        }
+        fn to_committer(&self, _message: ToCommitter) {}
+        fn to_front(&self, _front: usize, _message: ToFront) {}
+        fn to_peer(&self, _message: ToPeer) {}
+        fn job(&self, _job: Job) {}
+        fn fatal(&self, fatal: Fatal) {
+            panic!("{fatal:?}");
+        }
+        fn stopped(&self) {}
+    }
+
+    const WAL: &str = "/data/wal";
+
+    fn entry(index: u64) -> wal::Entry {
+        wal::Entry {
+            kind: wal::EntryKind::Normal,
+            term: 2,
+            index,
+            data: bytes::Bytes::new(),
+        }
+    }
+
+    /// The apply stage asks for a mark at what it has applied while the leader's newer state is on its way to it.
+    #[test]
+    fn no_mark_is_set_behind_a_received_state() {
+        let disk = MemDisk::new();
+        disk.shared().create_dir_all(Path::new("/data/snap")).unwrap();
+        let wal = Wal::create(&disk.shared(), Path::new(WAL), b"").unwrap();
+        let shared = Arc::new(Shared::new(Line::V3_7, (1, 1), 1, 0));
+        let dirs = (PathBuf::from(WAL), PathBuf::from("/data/snap"));
+        let mut persist = Persist::new(disk.shared(), dirs, shared, wal);
+        let received = raft::Snapshot {
+            index: 297,
+            term: 2,
+            conf_state: raft::ConfState::default(),
+            data: bytes::Bytes::new(),
+        };
+        let output = Unsaved {
+            write: Some(1),
+            hard_state: None,
+            entries: vec![entry(298)],
+            snapshot: Some(Box::new(received)),
+            messages: Vec::new(),
+        };
+        let own = SnapshotFile {
+            index: 222,
+            term: 2,
+            conf_state: api::raftpb::ConfState::default(),
+            data: bytes::Bytes::new(),
+        };
+        let router = Kept::default();
+        let mut inputs = vec![
+            ToPersist::Save(SaveBatch { output }),
+            ToPersist::Snapshot(own),
+            ToPersist::Stop,
+        ];
+        persist.handle(&mut inputs, Instant::default(), &router);
+
+        let told = router.0.into_inner();
+        let refused = |told: &ToApply| {
+            matches!(
+                told,
+                ToApply::SnapshotSaved {
+                    index: 222,
+                    saved: false
+                }
+            )
+        };
+        assert!(told.iter().any(refused));
+        let mark = Mark {
+            index: 297,
+            term: 2,
+            conf_state: None,
+        };
+        let (_, found) = Wal::open(&disk.shared(), Path::new(WAL), &mark).unwrap();
+        assert!(found.mark_found);
+        assert_eq!(found.entries, [entry(298)]);
+    }
+}

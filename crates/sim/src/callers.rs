@@ -52,7 +52,7 @@ impl World {
             return self.operator_disarms(client);
         }
         if let Some(waiting) = &self.clients[client].waiting {
-            if self.now - waiting.since > Duration::from_secs(9) {
+            if self.now - waiting.since > waiting.patience {
                 self.give_up(client);
             }
             return;
@@ -100,7 +100,10 @@ impl World {
             running.drain_front(front);
             self.settle(place);
         }
-        self.clients[client].at.0 = self.rng.usize(0..self.nodes.len());
+        // Some try their luck where they had none: at a member that is cut off, time and again.
+        if self.rng.bool() {
+            self.clients[client].at.0 = self.rng.usize(0..self.nodes.len());
+        }
     }
 
     /// Asks; `false` if nobody is there.
@@ -121,11 +124,16 @@ impl World {
         let token = running.token(front, client);
         let (method, message) = op.call();
         let open = op.register().map(|key| self.histories.begin(key.clone()));
+        let deadline = match self.rng.u8(0..3) {
+            0 => Duration::from_secs(8),
+            _ => Duration::from_millis(self.rng.u64(100..3000)),
+        };
         let context = Context {
-            deadline: Some(local + Duration::from_secs(8)),
+            deadline: Some(local + deadline),
             ..Context::default()
         };
         let waiting = Waiting {
+            patience: deadline.mul_f64(0.8 + 0.4 * self.rng.f64()),
             token,
             life,
             op,

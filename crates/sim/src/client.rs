@@ -37,6 +37,8 @@ pub struct Client {
 /// A request on its way.
 #[derive(Clone)]
 pub struct Waiting {
+    /// How long the client waits, whatever the server does.
+    pub patience: Duration,
     /// The front's name for it.
     pub token: Token,
     /// The process that was asked.

@@ -29,6 +29,9 @@ pub enum Health {
     Sound,
     /// Syncs of the log do nothing.
     Lying,
+    /// A write of the member of this id may fail and leave half a record, which the log then undoes; a machine that
+    /// dies before that leaves a damaged log.
+    Failing(u64),
     /// Something is damaged, and the member may not know it yet.
     Hurt(Box<Hurt>),
     /// The member of this id will not come back.
@@ -175,6 +178,28 @@ pub(crate) fn end_lie(world: &mut World, place: usize) {
     }
 }
 
+/// One of the next changes of the disk fails; it may be a sync. `false` if it must not.
+pub(crate) fn fail_a_write(world: &mut World, place: usize) -> bool {
+    let Some(id) = world.id_at(place).filter(|_| is_entitled(world, place)) else {
+        return false;
+    };
+    let node = &mut world.nodes[place];
+    node.disk.heal();
+    // EIO.
+    node.disk.fail_at(node.disk.steps() + world.rng.u64(1..60), 5);
+    node.health = Health::Failing(id);
+    true
+}
+
+/// No write fails any more. Who runs has got over it; who does not shows it at its next start.
+pub(crate) fn end_failures(world: &mut World, place: usize) {
+    let node = &mut world.nodes[place];
+    node.disk.heal();
+    if node.is_up() && matches!(node.health, Health::Failing(_)) {
+        node.health = Health::Sound;
+    }
+}
+
 /// A process is about to go, with its machine if `mode` says how.
 pub(crate) fn before_crash(world: &mut World, place: usize, mode: Option<CrashMode>) {
     let id = world.id_at(place);
@@ -202,7 +227,10 @@ pub(crate) fn before_crash(world: &mut World, place: usize, mode: Option<CrashMo
 
 /// A process has read its disk and not said anything yet. `false`: it must not.
 pub(crate) fn may_speak(world: &mut World, place: usize) -> bool {
-    let node = &world.nodes[place];
+    let node = &mut world.nodes[place];
+    if matches!(node.health, Health::Failing(_)) {
+        node.health = Health::Sound;
+    }
     let Health::Hurt(hurt) = &node.health else {
         return true;
     };
@@ -240,7 +268,7 @@ pub(crate) fn may_speak(world: &mut World, place: usize) -> bool {
 /// Whether a member that stopped or refused to start does so because of its damaged disk. It is lost then.
 pub(crate) fn explains(world: &mut World, place: usize, reason: &str) -> bool {
     let node = &world.nodes[place];
-    if !matches!(node.health, Health::Hurt(_)) {
+    if !matches!(node.health, Health::Hurt(_) | Health::Failing(_)) {
         return false;
     }
     let dir = node.config.member_dir().display().to_string();
@@ -257,10 +285,11 @@ pub(crate) fn explains(world: &mut World, place: usize, reason: &str) -> bool {
 }
 
 fn lose(world: &mut World, place: usize, count: &'static str, why: &str) {
-    let Health::Hurt(hurt) = &world.nodes[place].health else {
-        return;
+    let id = match &world.nodes[place].health {
+        Health::Hurt(hurt) => hurt.id,
+        Health::Failing(id) => *id,
+        _ => return,
     };
-    let id = hurt.id;
     faults::tell(world, count, format!("m{place} is lost: {why}"));
     world.crash(place, None);
     world.nodes[place].health = Health::Lost(id);
@@ -280,7 +309,7 @@ pub(crate) fn operate(world: &mut World, place: usize) {
         Health::Hurt(_) => look_at(world, place),
         Health::Lost(id) => remove(world, place, id),
         Health::Replacing => replace(world, place),
-        Health::Sound | Health::Lying => {}
+        Health::Sound | Health::Lying | Health::Failing(_) => {}
     }
 }
 
@@ -324,7 +353,9 @@ fn replace(world: &mut World, place: usize) {
     let member = members.into_iter().find(|member| member.peer_urls == url);
     match member {
         // Who was asked whether it is removed had not heard that it had been added.
-        Some(member) if world.gone.contains(&member.id) => world.nodes[place].health = Health::Lost(member.id),
+        Some(member) if world.gone.contains(&member.id) => {
+            world.nodes[place].health = Health::Lost(member.id)
+        }
         None => {
             let request = pb::MemberAddRequest {
                 peer_ur_ls: url,

@@ -421,11 +421,9 @@ fn reads_fail(world: &mut World, place: usize) {
 
 /// One of the next changes of the disk fails; it may be a sync.
 fn writes_fail(world: &mut World, place: usize) {
-    let disk = &world.nodes[place].disk;
-    // One alone: the log makes half a record undone, and if that fails as well, may refuse to start from it.
-    disk.heal();
-    // EIO.
-    disk.fail_at(disk.steps() + world.rng.u64(1..60), 5);
+    if !damage::fail_a_write(world, place) {
+        return;
+    }
     excuse(world, place, Duration::from_secs(5));
     world.after(Duration::from_secs(5), Event::End(Fault::BadReads(place)));
     tell(
@@ -634,7 +632,7 @@ pub(crate) fn end(world: &mut World, fault: Fault) {
         }
         Fault::Full(place) => world.nodes[place].disk.set_space(None),
         Fault::Slow(place) => world.nodes[place].sync_time = Duration::from_micros(500),
-        Fault::BadReads(place) => world.nodes[place].disk.heal(),
+        Fault::BadReads(place) => damage::end_failures(world, place),
         Fault::Lying(place) => damage::end_lie(world, place),
     }
 }

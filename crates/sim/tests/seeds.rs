@@ -56,6 +56,10 @@ fn what_was_found_once_stays_mended() {
         (9, "a member that refused to start from half a record"),
         // A flipped bit in a key of a branch led a commit and its readers to the wrong leaf.
         (44, "a row that was there and was not found"),
+        // A meta page whose sync had failed was taken for durable by the next process.
+        (213, "a mark in the log beyond what a crash left of the data file"),
+        // The apply stage asked for a mark at what it had applied when a newer state had been received.
+        (484, "a log whose entries followed an older mark"),
     ] {
         let report = sim::run(seed, Duration::from_secs(30));
         assert_eq!(

@@ -60,6 +60,8 @@ fn what_was_found_once_stays_mended() {
         (213, "a mark in the log beyond what a crash left of the data file"),
         // The apply stage asked for a mark at what it had applied when a newer state had been received.
         (484, "a log whose entries followed an older mark"),
+        // A member that joins was killed before it had applied its own addition.
+        (832, "a new member that refused to start again"),
     ] {
         let report = sim::run(seed, Duration::from_secs(30));
         assert_eq!(

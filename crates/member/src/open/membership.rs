@@ -30,6 +30,8 @@ pub(super) struct Known {
     pub(super) conf_state: raft::ConfState,
     /// Members for a data file that has none.
     pub(super) seed: Option<Membership>,
+    /// Who was a member once.
+    removed: BTreeSet<u64>,
 }
 
 /// Reads what the files know. Writes nothing.
@@ -39,6 +41,7 @@ pub(super) fn read_known(disk: &dyn Disk, config: &Config, db: &Db, mark: &Mark)
     let rows = db.snapshot();
     let (applied, applied_term) = schema::consistent_index(&rows).map_err(damaged)?;
     let members = schema::members(&rows).map_err(damaged)?;
+    let removed = schema::removed_members(&rows).map_err(damaged)?;
     let snapshot = read_snapshot(disk, config, mark)?;
     if members.is_empty() && applied.max(mark.index) > 0 {
         return from_snapshot(config, mark, snapshot, (applied, applied_term));
@@ -59,6 +62,7 @@ pub(super) fn read_known(disk: &dyn Disk, config: &Config, db: &Db, mark: &Mark)
             ..raft::ConfState::default()
         },
         seed: None,
+        removed: removed.into_iter().collect(),
     })
 }
 
@@ -121,6 +125,7 @@ fn from_snapshot(
         applied_term,
         deliver_after: mark.index,
         conf_state,
+        removed: seed.removed.clone(),
         seed: Some(seed),
     })
 }
@@ -167,21 +172,29 @@ impl Known {
         (voters, learners)
     }
 
-    /// Refuses a directory that belongs to another member.
+    fn was_removed(&self, member_id: u64, entries: &[wal::Entry]) -> bool {
+        let changes = entries
+            .iter()
+            .filter(|entry| entry.kind == wal::EntryKind::ConfChange);
+        let mut changes = changes.filter_map(|entry| raftpb::ConfChange::decode(entry.data.clone()).ok());
+        let removes = |change: raftpb::ConfChange| {
+            change.node_id() == member_id && change.r#type() == raftpb::ConfChangeType::ConfChangeRemoveNode
+        };
+        self.removed.contains(&member_id) || changes.any(removes)
+    }
+
+    /// Refuses the directory of a member that was removed. One that has joined and was stopped before the log told
+    /// it of that is not among the members yet.
     pub(super) fn check_member(
         &self,
         member_id: u64,
         entries: &[wal::Entry],
         config: &Config,
     ) -> Result<(), Error> {
-        let (voters, learners) = self.after(entries);
-        let known = voters.contains(&member_id) || learners.contains(&member_id);
-        // One that has joined and heard of nobody yet knows no members at all.
-        let is_blank = voters.is_empty() && learners.is_empty();
-        if !known && !is_blank {
+        if self.was_removed(member_id, entries) {
             return Err(Error::Refused(format!(
                 "{}: member {member_id:x} of the log is not a member of the cluster in {}: \
-                 it was removed, or the files are of different members",
+                 it was removed; remove the directory, and add the member again",
                 config.wal_dir().display(),
                 config.db_path().display()
             )));

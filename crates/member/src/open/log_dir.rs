@@ -248,11 +248,17 @@ pub(super) fn open(
     let stored =
         schema::storage_version(&db.snapshot()).map_err(|error| Error::damaged(&config.db_path(), error))?;
     let known = read_known(&**disk, config, db, &mark)?;
-    let Seen { entries: seen, end } = examine(&**disk, config, &mark, stored)?;
+    let Seen {
+        entries: seen,
+        committed,
+        end,
+    } = examine(&**disk, config, &mark, stored)?;
     check_reaches(&end, &mark, &seen, &known, config)?;
     let (member_id, cluster_id) = identity(&**disk, &dir)?;
     if !config.force_new_cluster {
-        known.check_member(member_id, &seen, config)?;
+        // What is not committed may never come to be.
+        let sure = seen.partition_point(|entry| entry.index <= committed);
+        known.check_member(member_id, &seen[..sure], config)?;
     }
     let (mut wal, recovered) = Wal::open(disk, &dir, &mark)?;
     set_up(&mut wal, config);
@@ -316,6 +322,8 @@ pub(super) fn open(
 pub(super) struct Seen {
     /// The entries after the mark; normal ones without their data.
     entries: Vec<wal::Entry>,
+    /// What the log itself says is committed.
+    committed: u64,
     end: End,
 }
 
@@ -356,7 +364,7 @@ pub(super) fn examine(
     let mut entries: Vec<wal::Entry> = Vec::new();
     // The newest entry in the format of v2, and its segment.
     let mut v2 = None;
-    let (mut mark_found, mut term_at_mark) = (false, None);
+    let (mut mark_found, mut term_at_mark, mut committed) = (false, None, mark.index);
     while let Some(located) = records.next()? {
         let mut entry = match located.record()? {
             Record::Entry(entry) => entry,
@@ -368,6 +376,10 @@ pub(super) fn examine(
                     entries.clear();
                     v2 = None;
                 }
+                continue;
+            }
+            Record::State(state) => {
+                committed = committed.max(state.commit);
                 continue;
             }
             _ => continue,
@@ -393,6 +405,7 @@ pub(super) fn examine(
     match v2 {
         None => Ok(Seen {
             entries,
+            committed,
             end: End::of(disk, &config.wal_dir(), records.tail())?,
         }),
         Some((index, path)) => Err(Error::Refused(format!(

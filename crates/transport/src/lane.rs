@@ -140,48 +140,74 @@ impl Lane {
     }
 }
 
-/// A queue for posts: always open.
+/// A queue for posts: open until another way to the same member takes its place.
 #[derive(Debug)]
 pub(crate) struct Posts {
     max: usize,
-    queue: Mutex<VecDeque<Message>>,
+    waiting: Mutex<Waiting>,
     bell: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    messages: VecDeque<Message>,
+    is_closed: bool,
 }
 
 impl Posts {
     pub(crate) fn new(max: usize) -> Posts {
         Posts {
             max,
-            queue: Mutex::default(),
+            waiting: Mutex::default(),
             bell: Notify::new(),
         }
     }
 
     pub(crate) fn push(&self, message: Box<Message>) -> Pushed {
         {
-            let mut queue = lock(&self.queue);
-            if queue.len() >= self.max {
+            let mut waiting = lock(&self.waiting);
+            if waiting.is_closed || waiting.messages.len() >= self.max {
                 return Pushed::Full;
             }
-            queue.push_back(*message);
+            waiting.messages.push_back(*message);
         }
         self.bell.notify_one();
         Pushed::Queued
     }
 
-    /// The next message, once there is one.
-    pub(crate) async fn next(&self) -> Message {
+    /// The next message, once there is one; `None` when it is closed and all are out.
+    pub(crate) async fn next(&self) -> Option<Message> {
         loop {
-            if let Some(message) = lock(&self.queue).pop_front() {
-                return message;
+            {
+                let mut waiting = lock(&self.waiting);
+                if let Some(message) = waiting.messages.pop_front() {
+                    return Some(message);
+                }
+                if waiting.is_closed {
+                    // The next of those who wait tells the one after it.
+                    self.bell.notify_one();
+                    return None;
+                }
             }
             self.bell.notified().await;
         }
+    }
+
+    /// Takes no more; what waits still goes out.
+    pub(crate) fn close(&self) {
+        lock(&self.waiting).is_closed = true;
+        self.bell.notify_one();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.waiting).is_closed
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use super::*;
     use raft::{Entry, MessageKind};
 
@@ -194,6 +220,27 @@ mod tests {
             Taken::Messages(messages) => messages.iter().map(|message| message.term).collect(),
             Taken::Nothing => Vec::new(),
             Taken::Replaced => vec![u64::MAX],
+        }
+    }
+
+    #[test]
+    fn closed_posts_lose_nothing_that_waits() {
+        fn ready<T>(future: impl Future<Output = T>) -> Poll<T> {
+            std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+        }
+        let posts = Posts::new(2);
+        assert!(ready(posts.next()).is_pending());
+        for term in 1..=2 {
+            assert!(matches!(posts.push(message(term)), Pushed::Queued));
+        }
+        posts.close();
+        assert!(posts.is_closed());
+        assert!(matches!(posts.push(message(3)), Pushed::Full));
+        for term in 1..=2 {
+            assert!(matches!(ready(posts.next()), Poll::Ready(Some(message)) if message.term == term));
+        }
+        for _connection in 0..2 {
+            assert!(matches!(ready(posts.next()), Poll::Ready(None)));
         }
     }
 
@@ -253,13 +300,13 @@ mod tests {
         assert!(matches!(posts.push(message(2)), Pushed::Queued));
         assert!(matches!(posts.push(message(3)), Pushed::Full));
         for term in [1, 2] {
-            assert_eq!(runtime.block_on(posts.next()).term, term);
+            assert_eq!(runtime.block_on(posts.next()).map(|next| next.term), Some(term));
         }
         let (next, ()) = runtime.block_on(async {
             tokio::join!(posts.next(), async {
                 posts.push(message(4));
             })
         });
-        assert_eq!(next.term, 4);
+        assert_eq!(next.map(|next| next.term), Some(4));
     }
 }

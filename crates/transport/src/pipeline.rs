@@ -22,11 +22,10 @@ const ANSWER_BYTES_MAX: u64 = 64 << 10;
 /// Where messages are posted.
 pub(crate) const PATH: &str = "/raft";
 
-/// One of the connections: posts what waits, until it is aborted.
+/// One of the connections: posts what waits, until it is aborted or the posts are closed and out.
 pub(crate) async fn run(core: Arc<Core>, peer: Arc<Peer>) {
     let mut wire = None;
-    loop {
-        let message = peer.posts.next().await;
+    while let Some(message) = peer.posts.next().await {
         let bytes = Bytes::from(message::encode(&message));
         let len = bytes.len() as u64;
         let url = peer.url();
@@ -37,7 +36,10 @@ pub(crate) async fn run(core: Arc<Core>, peer: Arc<Peer>) {
         }
         match post(&core, &peer, &url, bytes, &mut wire).await {
             Ok(()) => {
-                peer.activate(&core);
+                // Whether a member can be reached is for what took the place of this to say.
+                if !peer.posts.is_closed() {
+                    peer.activate(&core);
+                }
                 core.count(Count::Sent(peer.id, len));
             }
             Err(reason) => {

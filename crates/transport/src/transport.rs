@@ -79,6 +79,8 @@ type Then = Box<dyn FnOnce(Result<Answer, CallError>) + Send>;
 enum Command {
     Start(Arc<Peer>),
     Stop(Arc<Peer>),
+    /// A member has taken the place of a remote: what waits there still goes out.
+    Retire(Arc<Peer>),
     Ship(Arc<Peer>, Box<Parcel>),
     Call(Box<(Url, Call, Then)>),
     Open(Door),
@@ -227,7 +229,8 @@ impl Transport {
                 return;
             }
             Some(remote) => {
-                let _ = self.commands.send(Command::Stop(remote));
+                // Its answers to the leader may still be on their way: etcd's remotes stay beside the members.
+                let _ = self.commands.send(Command::Retire(remote));
             }
             None => {}
         }
@@ -334,6 +337,14 @@ async fn run(remotes: Remotes, mut queue: UnboundedReceiver<Command>) {
                 {
                     stop(&core, &peer, &handles);
                 }
+            }
+            Command::Retire(remote) => {
+                let is_same = |(running, _): &(Arc<Peer>, _)| Arc::ptr_eq(running, &remote);
+                if tasks.get(&remote.id).is_some_and(is_same) {
+                    tasks.remove(&remote.id);
+                }
+                remote.posts.close();
+                remote.forget(&core);
             }
             Command::Ship(peer, parcel) => {
                 spawn_local(shipping::run(core.clone(), peer, *parcel));

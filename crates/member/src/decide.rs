@@ -22,6 +22,7 @@ use crate::message::{FullDisk, SaveBatch, ToApply, ToDecide, ToFront, ToPersist}
 use crate::peer;
 use crate::router::Router;
 use crate::shared::Shared;
+use crate::unwritten::{self, Unwritten};
 
 /// Proposals that wait for a leader; more are refused as too many requests.
 const WAITING_MAX: usize = 10_000;
@@ -35,8 +36,9 @@ const LEARNER_READY_PERCENT: u64 = 90;
 /// fill its memory.
 const UNWRITTEN_BYTES_MAX: u64 = 128 << 20;
 
-/// What an entry costs in memory beside its data, about.
-const ENTRY_BYTES: u64 = 64;
+/// A leader whose disk is stuck asks another member to lead once in so many election timeouts: an attempt that fails
+/// takes one, and is one without proposals.
+const STUCK_ATTEMPT_TIMEOUTS: u64 = 3;
 
 /// A lone voter keeps this many applied entries in memory: nobody will ask for them.
 const LONE_ENTRIES_KEPT: u64 = 64;
@@ -58,6 +60,7 @@ pub struct Decide {
     shared: Arc<Shared>,
     /// How long a proposal may wait for a leader.
     request_timeout: Duration,
+    election_ticks: u64,
     /// Entries kept in memory for members that lag.
     catchup_entries: u64,
     /// How many applied entries more make it worth to drop them from memory.
@@ -79,28 +82,6 @@ pub struct Decide {
     /// Bytes of the proposals that raft has not been given yet.
     pending_bytes: u64,
     stopping: Stopping,
-}
-
-/// What is on its way to the disk: the number of each write and its bytes, oldest first.
-#[derive(Default)]
-struct Unwritten {
-    writes: VecDeque<(u64, u64)>,
-    bytes: u64,
-}
-
-impl Unwritten {
-    fn began(&mut self, write: u64, entries: &[raft::Entry]) {
-        let bytes = entries.iter().map(|entry| cost(&entry.data)).sum();
-        self.writes.push_back((write, bytes));
-        self.bytes += bytes;
-    }
-
-    fn ended(&mut self, write: u64) {
-        while self.writes.front().is_some_and(|(number, _)| *number <= write) {
-            let (_, bytes) = self.writes.pop_front().expect("just looked at");
-            self.bytes -= bytes;
-        }
-    }
 }
 
 /// What is to be put into the log, and who waits for it.
@@ -181,6 +162,7 @@ impl Decide {
             archive,
             shared,
             request_timeout: config.request_timeout(),
+            election_ticks: u64::from(config.election_ticks),
             catchup_entries: config.snapshot_catchup_entries,
             compact_every: config.snapshot_count.clamp(1, COMPACT_EVERY_MAX),
             heartbeats: Heartbeats::new(config.tick),
@@ -227,6 +209,8 @@ impl Decide {
             ToDecide::Tick => {
                 self.raft.tick();
                 self.expire(now, router);
+                self.unwritten.tick();
+                self.leave_stuck_disk(router);
             }
             ToDecide::Persisted(Persisted { write }) => {
                 self.raft.persisted(write);
@@ -431,7 +415,7 @@ impl Decide {
             Some(error::STOPPED)
         } else if self.log_full || self.file_full {
             Some(error::NO_SPACE)
-        } else if self.overloaded || self.unwritten.bytes + self.pending_bytes > UNWRITTEN_BYTES_MAX {
+        } else if self.overloaded || self.unwritten.bytes() + self.pending_bytes > UNWRITTEN_BYTES_MAX {
             Some(error::REQUEST_TOO_MANY_REQUESTS)
         } else {
             None
@@ -685,6 +669,37 @@ impl Decide {
         }
     }
 
+    /// Hands leadership on when this member's own disk does not come back from a write: its heartbeats would keep the
+    /// others from electing one whose disk works (etcd issue 13527). Only where the disks of the others have committed
+    /// what this one has not taken: then they can elect, and this one's word is not needed.
+    fn leave_stuck_disk(&mut self, router: &dyn Router) {
+        if self.stopping != Stopping::No || !self.leads() || !self.unwritten.is_stuck(self.election_ticks) {
+            return;
+        }
+        let (durable, status) = (self.raft.durable_index(), self.raft.status());
+        let can_lead = |peer: &&raft::PeerStatus| {
+            peer.id != status.id && !peer.learner && peer.recent_active && peer.matched > durable
+        };
+        let heir = status
+            .peers
+            .iter()
+            .filter(can_lead)
+            .max_by_key(|peer| peer.matched);
+        let Some(heir) = heir.filter(|_| status.hard_state.commit > durable) else {
+            return;
+        };
+        router.log(
+            LogLine::warn("the disk of the log is stuck; leadership transfer starting")
+                .with("local-member-id", format!("{:x}", status.id))
+                .with("transferee-member-id", format!("{:x}", heir.id))
+                .with("durable-index", durable)
+                .with("commit-index", status.hard_state.commit),
+        );
+        self.unwritten
+            .complained(STUCK_ATTEMPT_TIMEOUTS * self.election_ticks);
+        self.raft.transfer(heir.id);
+    }
+
     /// Hands leadership on before the stop, if there is somebody to take it (etcd: server.go,
     /// TryTransferLeadershipOnShutdown). Whether the wait for that has ended.
     fn hand_over(&mut self, now: Instant, router: &dyn Router) {
@@ -748,7 +763,7 @@ impl Decide {
 }
 
 fn cost(data: &Bytes) -> u64 {
-    data.len() as u64 + ENTRY_BYTES
+    unwritten::cost(data.len())
 }
 
 fn hard_state_of(state: raft::HardState) -> wal::HardState {

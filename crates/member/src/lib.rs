@@ -30,6 +30,7 @@ mod persist;
 mod router;
 mod shared;
 pub mod tally;
+mod unwritten;
 
 pub use apply::{Apply, CommittedBatch, FileCommitted, JobDone, Role};
 pub use archive::Fetched;

@@ -2,6 +2,8 @@
 //! threads, and what the simulator will grow from.
 #![allow(dead_code)]
 
+pub mod trio;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -79,6 +81,10 @@ pub struct Driver {
     pub tells: Vec<Tell>,
     /// The log's disk does not come back from what it was asked.
     pub log_is_frozen: bool,
+    /// Apply has no turn.
+    pub apply_is_frozen: bool,
+    /// The pool's threads have no turn.
+    pub jobs_are_frozen: bool,
     ids: RequestIds,
     tick: Duration,
     ticked: Instant,
@@ -104,6 +110,8 @@ impl Driver {
             answers: BTreeMap::new(),
             tells: Vec::new(),
             log_is_frozen: false,
+            apply_is_frozen: false,
+            jobs_are_frozen: false,
             ids,
             tick: config.tick,
             ticked: now,
@@ -119,10 +127,11 @@ impl Driver {
             !queues.decide.borrow().is_empty(),
             !self.log_is_frozen
                 && (!queues.persist.borrow().is_empty() || due(self.member.persist.next_wake())),
-            !queues.apply.borrow().is_empty() || due(self.member.apply.next_wake()),
+            !self.apply_is_frozen
+                && (!queues.apply.borrow().is_empty() || due(self.member.apply.next_wake())),
             !queues.committer.borrow().is_empty(),
             !queues.front.borrow().is_empty(),
-            !queues.jobs.borrow().is_empty(),
+            !self.jobs_are_frozen && !queues.jobs.borrow().is_empty(),
         ];
         let choices: Vec<usize> = (0..ready.len()).filter(|&stage| ready[stage]).collect();
         let Some(&stage) = self.rng.choice(&choices) else {

@@ -1,0 +1,284 @@
+//! What went wrong in etcd between members, told step by step with three of ours: stalled leaders and disks, leases that
+//! change hands. Each test is named after its etcd issue; docs/bug-history.md has them all.
+#![allow(clippy::unwrap_used)]
+
+mod driver;
+
+use std::time::Duration;
+
+use api::etcdserverpb::{InternalRaftRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest};
+use driver::trio::Trio;
+use member::frontend::AskApply;
+
+const ELECTION: Duration = Duration::from_secs(1);
+
+fn put(key: &str) -> InternalRaftRequest {
+    InternalRaftRequest {
+        put: Some(PutRequest {
+            key: key.to_owned().into(),
+            ..PutRequest::default()
+        }),
+        ..InternalRaftRequest::default()
+    }
+}
+
+fn grant(id: i64, ttl: i64) -> InternalRaftRequest {
+    InternalRaftRequest {
+        lease_grant: Some(LeaseGrantRequest { id, ttl }),
+        ..InternalRaftRequest::default()
+    }
+}
+
+fn revoke(id: i64) -> InternalRaftRequest {
+    InternalRaftRequest {
+        lease_revoke: Some(LeaseRevokeRequest { id }),
+        ..InternalRaftRequest::default()
+    }
+}
+
+fn others(at: usize) -> [usize; 2] {
+    [(at + 1) % 3, (at + 2) % 3]
+}
+
+#[test]
+fn etcd_13527_a_leader_whose_disk_is_stuck_hands_over() {
+    let mut trio = Trio::start(|_| {});
+    let leader = trio.leader();
+    trio.call(leader, put("before"));
+    trio.members[leader].log_is_frozen = true;
+    // The others' disks are enough for this one.
+    trio.call(leader, put("during"));
+    trio.pass(ELECTION / 2);
+    assert_eq!(trio.leader(), leader, "a short stall is no reason");
+    trio.until("another one leads", |trio| {
+        others(leader)
+            .iter()
+            .all(|&at| trio.leader_of(at).is_some_and(|now| now != leader))
+    });
+    trio.pass(ELECTION);
+    let heir = trio.leader_of(others(leader)[0]).unwrap();
+    trio.call(heir, put("after"));
+    assert_eq!(trio.leader_of(leader), Some(heir), "it follows");
+    let said = "the disk of the log is stuck; leadership transfer starting";
+    let said = |trio: &Trio| {
+        trio.members[leader]
+            .log_texts()
+            .iter()
+            .filter(|line| *line == said)
+            .count()
+    };
+    assert_eq!(said(&trio), 1);
+    // The disk comes back, and nobody has lost anything.
+    trio.members[leader].log_is_frozen = false;
+    trio.call(leader, put("again"));
+    trio.pass(ELECTION);
+    let revisions: Vec<i64> = trio
+        .members
+        .iter()
+        .map(|driver| driver.member.views.load().revision)
+        .collect();
+    assert_eq!(revisions, [5, 5, 5]);
+}
+
+/// Where nobody else could lead, or others' disks are as slow, a stalled leader stays.
+#[test]
+fn etcd_13527_a_leader_stays_whose_heirs_are_no_better() {
+    let mut trio = Trio::start(|_| {});
+    let leader = trio.leader();
+    for at in 0..3 {
+        trio.members[at].log_is_frozen = true;
+    }
+    let id = trio.members[leader].propose(put("a"));
+    trio.pass(ELECTION * 3);
+    assert_eq!(trio.leader(), leader);
+    assert!(!trio.members[leader].answers.contains_key(&id));
+    for at in 0..3 {
+        trio.members[at].log_is_frozen = false;
+    }
+    trio.settle();
+    assert!(trio.members[leader].answers[&id].is_ok());
+}
+
+#[test]
+fn etcd_22214_a_blocked_log_write_stalls_no_linearizable_read() {
+    let mut trio = Trio::start(|_| {});
+    let leader = trio.leader();
+    let follower = others(leader)[0];
+    for stuck in [leader, follower] {
+        trio.members[stuck].log_is_frozen = true;
+        trio.call(leader, put("a"));
+        // Within a round trip: no time passes.
+        for at in [leader, follower] {
+            let asked = trio.ask_read(at);
+            trio.settle();
+            let index = trio.read_index(at, asked).expect("the read is answered");
+            assert_eq!(
+                trio.members[at].member.shared.applied(),
+                index,
+                "and can be served"
+            );
+        }
+        trio.members[stuck].log_is_frozen = false;
+        trio.settle();
+    }
+}
+
+/// A leader that stood still goes on where it was: what it decides about leases then must not count.
+#[test]
+fn etcd_15247_a_stalled_leader_revokes_no_lease() {
+    let mut trio = Trio::start(|_| {});
+    let old = trio.leader();
+    trio.call(old, grant(7, 10));
+    trio.paused.insert(old);
+    let new = trio.leader();
+    assert_ne!(new, old);
+    // Renewed by the new leader for much longer than the old one knows of.
+    for _ in 0..4 {
+        trio.pass(Duration::from_secs(5));
+        let asked = trio.ask_renewal(new, 7);
+        trio.until("the renewal", |trio| trio.renewal(new, asked).is_some());
+        assert_eq!(trio.renewal(new, asked), Some(Ok(Some(10))));
+    }
+    // It wakes up before it hears of anybody, with the lease long over by its own clock.
+    trio.cut.extend(others(old).map(|at| (at, old)));
+    trio.paused.remove(&old);
+    trio.pass(Duration::from_millis(500));
+    trio.cut.clear();
+    trio.pass(Duration::from_secs(2));
+    assert_eq!(trio.remaining(new, 7).map(|left| left > 5), Some(true));
+    for driver in &trio.members {
+        assert_eq!(
+            driver.member.views.load().applied_index,
+            driver.member.shared.applied()
+        );
+    }
+}
+
+/// The lease is gone, but the leader of then does not know: it must not say that it was renewed.
+#[test]
+fn etcd_20615_no_renewal_of_a_revoked_lease_by_a_stalled_leader() {
+    let mut trio = Trio::start(|_| {});
+    let old = trio.leader();
+    trio.call(old, grant(7, 600));
+    trio.paused.insert(old);
+    let new = trio.leader();
+    trio.call(new, revoke(7));
+    trio.paused.remove(&old);
+    // Asked before anything else happens to it.
+    let asked = trio.ask_renewal(old, 7);
+    trio.cut.extend(others(old).map(|at| (old, at)));
+    trio.settle();
+    assert_eq!(trio.renewal(old, asked), None, "it asks the others first");
+    trio.cut.clear();
+    trio.pass(Duration::from_secs(10));
+    let answer = trio.renewal(old, asked);
+    assert!(
+        !matches!(answer, Some(Ok(Some(_)))),
+        "a lease was renewed that was gone: {answer:?}"
+    );
+}
+
+/// A grant that is committed and not applied: a renewal that comes then waits for it.
+#[test]
+fn etcd_13932_a_renewal_waits_for_a_grant_that_is_not_applied() {
+    let mut trio = Trio::start(|_| {});
+    let leader = trio.leader();
+    trio.members[leader].apply_is_frozen = true;
+    let granted = trio.members[leader].propose(grant(7, 600));
+    trio.settle();
+    let asked = trio.ask_renewal(leader, 7);
+    trio.settle();
+    assert_eq!(trio.renewal(leader, asked), None);
+    trio.members[leader].apply_is_frozen = false;
+    trio.settle();
+    assert!(trio.members[leader].answers[&granted].is_ok());
+    assert_eq!(trio.renewal(leader, asked), Some(Ok(Some(600))));
+}
+
+/// The remaining time that was recorded outlives the leader, and a renewal clears it.
+#[test]
+fn etcd_13508_a_recorded_remaining_time_survives_the_next_leaders() {
+    let mut trio = Trio::start(|config| {
+        config.lease_checkpoint = true;
+        config.lease_checkpoint_persist = true;
+    });
+    let first = trio.leader();
+    trio.call(first, grant(7, 1000));
+    trio.pass(Duration::from_secs(620));
+    let mut leader = first;
+    // Two changes in a row: what the second leader knows it has from the log alone.
+    for _ in 0..2 {
+        let (from, to) = (leader, others(leader)[0]);
+        let to_id = trio.id(to);
+        let ask = member::ToDecide::Ask(vec![member::frontend::AskDecide::TransferLeader { to: to_id }]);
+        member::Router::to_decide(&trio.members[from].queues, ask);
+        trio.until("the next one leads", |trio| {
+            (0..3).all(|at| trio.leader_of(at) == Some(to))
+        });
+        trio.pass(Duration::from_secs(1));
+        leader = to;
+        let left = trio.remaining(leader, 7).expect("the lease is there");
+        assert!((300..=450).contains(&left), "{left} of 1000 s after 620 s");
+    }
+    let asked = trio.ask_renewal(leader, 7);
+    trio.until("the renewal", |trio| trio.renewal(leader, asked).is_some());
+    assert_eq!(trio.renewal(leader, asked), Some(Ok(Some(1000))));
+    assert!(trio.remaining(leader, 7).unwrap() > 990);
+}
+
+/// A state of the leader arrives while the data file is being rewritten, at any moment of that.
+#[test]
+fn etcd_20271_a_snapshot_may_come_within_a_defragmentation() {
+    let mut met = 0;
+    for seed in 0..30 {
+        let mut trio = Trio::start_with(seed, |config| {
+            config.snapshot_count = 10;
+            config.snapshot_catchup_entries = 2;
+        });
+        let leader = trio.leader();
+        let behind = others(leader)[0];
+        trio.call(leader, put("early"));
+        trio.paused.insert(behind);
+        for n in 0..40 {
+            trio.call(leader, put(&format!("k{n}")));
+        }
+        trio.paused.remove(&behind);
+        // How far it is when the state comes depends on the seed; then it stands still for a while.
+        let asked = trio.members[behind].ask(|id| AskApply::Defragment { id });
+        for _ in 0..seed % 8 {
+            trio.members[behind].now = trio.now;
+            trio.members[behind].turn();
+        }
+        trio.members[behind].jobs_are_frozen = true;
+        trio.pass(ELECTION);
+        let done = |trio: &Trio| trio.members[behind].answers.contains_key(&asked);
+        met += usize::from(!done(&trio));
+        trio.members[behind].jobs_are_frozen = false;
+        trio.until("it catches up", |trio| {
+            let index = |at: usize| trio.members[at].member.shared.applied();
+            index(behind) == index(leader) && done(trio)
+        });
+        let said = |text: &str| trio.members[behind].log_texts().iter().any(|line| line == text);
+        assert!(said("applied snapshot"), "seed {seed}");
+        trio.call(behind, put("after"));
+        trio.pass(ELECTION);
+        let views = [leader, behind].map(|at| trio.members[at].member.views.load());
+        assert_eq!(views[0].revision, views[1].revision, "seed {seed}");
+        assert_eq!(hash(&views[0]), hash(&views[1]), "seed {seed}");
+        let disk = trio.disks[behind].clone();
+        let path = trio.configs[behind].db_path();
+        drop((views, trio));
+        let db = bbolt::Db::open(&disk.shared(), &path, bbolt::Options::default()).unwrap();
+        assert!(db.check().is_empty(), "seed {seed}");
+    }
+    assert!(met > 10, "defragmentations were over before: {met}");
+}
+
+fn hash(view: &mvcc::View) -> u32 {
+    let mut hash = view.hash_kv(0).unwrap();
+    loop {
+        if let Some(hash) = hash.step(100, mvcc::Wait::Yes).unwrap() {
+            return hash.hash;
+        }
+    }
+}

@@ -362,6 +362,7 @@ fn is_full() -> bool {
     std::env::var_os("CRASH_FULL").is_some()
 }
 
+/// etcd issues 13766, 14685, 11888: index and effects, defragmentation, log and snapshots: cut off at any step.
 #[test]
 fn every_crash_leaves_what_was_acknowledged_and_nothing_by_half() {
     let (seeds, len) = if is_full() { (1..=8, 60) } else { (1..=4, 25) };
@@ -415,6 +416,7 @@ fn is_meta(line: &str) -> bool {
     matches!(offset, Some(Ok(0 | 4096)))
 }
 
+/// etcd issue 14370: nothing is acknowledged before it is synced, also by one member alone.
 #[test]
 fn no_sync_can_be_left_out() {
     let work = workload(1, 12);

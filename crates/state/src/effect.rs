@@ -79,6 +79,8 @@ pub enum Effect {
     RaiseNoSpace,
     /// Alarms were raised or cleared.
     AlarmsChanged,
+    /// Users, roles or whether authentication is on are no longer the same.
+    AuthChanged,
     /// A lease now exists.
     LeaseGranted {
         /// Its id.

@@ -4,6 +4,7 @@ use api::{etcdserverpb as pb, membershippb};
 use bytes::Bytes;
 use prost::Message;
 
+use crate::auth::{AuthChange, Caller};
 use crate::error::Error;
 use crate::v2_request;
 use crate::wire::{Fields, Payload};
@@ -50,6 +51,7 @@ pub fn request_id(data: &Bytes) -> Option<u64> {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Decoded {
     pub(crate) id: u64,
+    pub(crate) caller: Caller,
     pub(crate) request: Request,
 }
 
@@ -68,8 +70,7 @@ pub(crate) enum Request {
     AuthStatus,
     /// Reads users or roles, or tries a password: changes nothing.
     AuthRead(&'static str),
-    /// Changes users, roles or whether authentication is on.
-    AuthWrite(&'static str),
+    Auth(AuthChange),
     ClusterVersionSet(membershippb::ClusterVersionSetRequest),
     ClusterMemberAttrSet(membershippb::ClusterMemberAttrSetRequest),
     DowngradeInfoSet(membershippb::DowngradeInfoSetRequest),
@@ -112,10 +113,18 @@ pub(crate) fn decode(index: u64, data: &Bytes) -> Result<Decoded, Error> {
         });
     };
     if id == 0 {
-        id = header.ok_or(Error::NoHeader { index })?.id;
+        id = header.as_ref().ok_or(Error::NoHeader { index })?.id;
     }
+    let caller = caller_of(header);
     let request = decode_request(number, bytes).map_err(|error| undecodable(error.to_string()))?;
-    Ok(Decoded { id, request })
+    Ok(Decoded { id, caller, request })
+}
+
+fn caller_of(header: Option<pb::RequestHeader>) -> Caller {
+    header.map_or_else(Caller::default, |header| Caller {
+        user: header.username,
+        revision: header.auth_revision,
+    })
 }
 
 /// The requests that are decoded by themselves, without the many fields around them.
@@ -157,8 +166,9 @@ fn decode_whole(index: u64, data: &Bytes) -> Result<Decoded, Error> {
         (0, Some(header)) => header.id,
         (id, _) => id,
     };
+    let caller = caller_of(whole.header.clone());
     let request = pick(whole).ok_or(Error::UnknownRequest { index, field: 0 })?;
-    Ok(Decoded { id, request })
+    Ok(Decoded { id, caller, request })
 }
 
 fn pick(whole: pb::InternalRaftRequest) -> Option<Request> {
@@ -176,29 +186,27 @@ fn pick(whole: pb::InternalRaftRequest) -> Option<Request> {
     let lease = lease.or(whole.lease_checkpoint.map(Request::LeaseCheckpoint));
     let request = lease.or(whole.alarm.map(Request::Alarm));
     let read = |name| move |_: ()| Request::AuthRead(name);
-    let write = |name| move |_: ()| Request::AuthWrite(name);
+    let change = |change: Option<AuthChange>| change.map(Request::Auth);
     let request = request.or(whole.authenticate.map(drop).map(read("Authenticate")));
-    let request = request.or(whole.auth_enable.map(drop).map(write("AuthEnable")));
-    let request = request.or(whole.auth_disable.map(drop).map(write("AuthDisable")));
+    let request = request.or(change(whole.auth_enable.map(|_| AuthChange::Enable)));
+    let request = request.or(change(whole.auth_disable.map(|_| AuthChange::Disable)));
     let request = request.or(whole.auth_status.map(|_| Request::AuthStatus));
-    let request = request.or(whole.auth_user_add.map(drop).map(write("UserAdd")));
-    let request = request.or(whole.auth_user_delete.map(drop).map(write("UserDelete")));
-    let request = request.or(whole
-        .auth_user_change_password
-        .map(drop)
-        .map(write("UserChangePassword")));
-    let request = request.or(whole.auth_user_grant_role.map(drop).map(write("UserGrantRole")));
+    let request = request.or(change(whole.auth_user_add.map(AuthChange::UserAdd)));
+    let request = request.or(change(whole.auth_user_delete.map(AuthChange::UserDelete)));
+    let password = whole.auth_user_change_password;
+    let request = request.or(change(password.map(AuthChange::UserChangePassword)));
+    let request = request.or(change(whole.auth_user_grant_role.map(AuthChange::UserGrantRole)));
     let request = request.or(whole.auth_user_get.map(drop).map(read("UserGet")));
-    let request = request.or(whole.auth_user_revoke_role.map(drop).map(write("UserRevokeRole")));
-    let request = request.or(whole.auth_role_add.map(drop).map(write("RoleAdd")));
-    let permission: Option<()> = whole.auth_role_grant_permission.map(drop);
-    let request = request.or(permission.map(write("RoleGrantPermission")));
+    let request = request.or(change(
+        whole.auth_user_revoke_role.map(AuthChange::UserRevokeRole),
+    ));
+    let request = request.or(change(whole.auth_role_add.map(AuthChange::RoleAdd)));
+    let permission = whole.auth_role_grant_permission;
+    let request = request.or(change(permission.map(AuthChange::RoleGrantPermission)));
     let request = request.or(whole.auth_role_get.map(drop).map(read("RoleGet")));
-    let request = request.or(whole
-        .auth_role_revoke_permission
-        .map(drop)
-        .map(write("RoleRevokePermission")));
-    let request = request.or(whole.auth_role_delete.map(drop).map(write("RoleDelete")));
+    let permission = whole.auth_role_revoke_permission;
+    let request = request.or(change(permission.map(AuthChange::RoleRevokePermission)));
+    let request = request.or(change(whole.auth_role_delete.map(AuthChange::RoleDelete)));
     let request = request.or(whole.auth_user_list.map(drop).map(read("UserList")));
     request.or(whole.auth_role_list.map(drop).map(read("RoleList")))
 }

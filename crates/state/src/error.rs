@@ -99,11 +99,12 @@ pub enum Error {
         /// What the operation failed with.
         status: api::error::Status,
     },
-    /// An entry that changes users, roles or authentication.
+    /// A password as releases before 3.5 wrote it: each member would store another hash of it.
     #[error(
-        "entry {index}: {what} needs authentication, which is not supported yet; start Go etcd on this directory"
+        "entry {index}: {what} has a password that is not hashed, as releases before etcd 3.5 wrote it; start this \
+         directory with etcd until a snapshot lies behind the entry"
     )]
-    Auth {
+    PlainPassword {
         /// The entry's index in the log.
         index: u64,
         /// The request's name.

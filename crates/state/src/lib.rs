@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod alarms;
+mod auth;
 mod cluster;
 mod effect;
 mod entry;

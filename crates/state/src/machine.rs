@@ -11,6 +11,7 @@ use bytes::Bytes;
 use mvcc::{Published, Store, View, schema};
 
 use crate::alarms::Alarms;
+use crate::auth::{Auth, AuthChange, Caller, Refusal};
 use crate::effect::{Applied, Effect, Hold, Reply};
 use crate::entry::{self, Committed, EntryKind, Request};
 use crate::error::Error;
@@ -56,6 +57,8 @@ pub struct Shared {
     pub alarms: Arc<Alarms>,
     /// The revision of users and roles.
     pub auth_revision: u64,
+    /// Whether authentication is on.
+    pub auth_enabled: bool,
 }
 
 impl Shared {
@@ -71,8 +74,7 @@ pub struct Machine {
     pub(crate) options: Options,
     pub(crate) leases: Leases,
     pub(crate) shared: Shared,
-    /// Whether authentication was on when the store was opened.
-    pub(crate) auth_enabled: bool,
+    pub(crate) auth: Auth,
     /// Whether members are built anew from entries that are applied already; see `Options::seed`.
     pub(crate) rebuilds_membership: bool,
     /// Whether `shared` is newer than what the store publishes.
@@ -157,9 +159,14 @@ impl Machine {
         &self.options
     }
 
-    /// Whether the data file says that authentication is on. A member refuses such a directory.
+    /// Whether authentication is on.
     pub fn auth_enabled(&self) -> bool {
-        self.auth_enabled
+        self.auth.enabled
+    }
+
+    /// How often users and roles have changed.
+    pub fn auth_revision(&self) -> u64 {
+        self.auth.revision
     }
 
     pub(crate) fn header(&self, raft_term: u64) -> Header {
@@ -198,7 +205,7 @@ impl Machine {
                 Ok(turn.answer(|_| Bytes::new()))
             }
             false if is_replay => return Ok(Applied::default()),
-            false => self.apply_request(&mut turn, decoded.request)?,
+            false => self.apply_request(&mut turn, decoded.request, &decoded.caller)?,
         };
         // Every member asks for its own alarm, whoever waits for the answer.
         if answer.as_ref().is_err_and(|status| *status == error::NO_SPACE)
@@ -224,10 +231,16 @@ impl Machine {
         })
     }
 
-    /// Applies a request of a client. In etcd's order: the CORRUPT alarm, the NOSPACE alarm, the
-    /// quota (which spoils the answer, not the write), the store.
-    fn apply_request(&mut self, turn: &mut Turn, request: Request) -> Result<Answer, Error> {
+    /// Applies a request of a client. In etcd's order: the role that changes of users need, the CORRUPT alarm, the
+    /// NOSPACE alarm, permissions, the quota (which spoils the answer, not the write), the store.
+    fn apply_request(&mut self, turn: &mut Turn, request: Request, caller: &Caller) -> Result<Answer, Error> {
+        if let Err(refused) = self.auth.check_admin(&request, caller) {
+            return Ok(Err(refused));
+        }
         if let Some(refused) = self.refused_by_alarm(&request) {
+            return Ok(Err(refused));
+        }
+        if let Err(refused) = self.auth.check_keys(&request, caller, &self.leases) {
             return Ok(Err(refused));
         }
         let cost = match &request {
@@ -250,10 +263,7 @@ impl Machine {
             Request::AuthStatus => Ok(Ok(self.auth_status(turn))),
             // It changes nothing, so no member is the worse for the refusal.
             Request::AuthRead(_) => Ok(Err(error::AUTH_NOT_ENABLED)),
-            Request::AuthWrite(what) => Err(Error::Auth {
-                index: turn.index,
-                what,
-            }),
+            Request::Auth(change) => self.change_auth(turn, change),
             Request::ClusterVersionSet(_)
             | Request::ClusterMemberAttrSet(_)
             | Request::DowngradeInfoSet(_)
@@ -466,8 +476,28 @@ impl Machine {
         Ok(turn.answer(|header| header.alarm_response(revision, &listed)))
     }
 
+    fn change_auth(&mut self, turn: &mut Turn, change: AuthChange) -> Result<Answer, Error> {
+        let what = change.name();
+        match self.auth.change(change, self.store.backend()) {
+            Ok(()) => {}
+            Err(Refusal::Client(status)) => return Ok(Err(status)),
+            Err(Refusal::PlainPassword) => {
+                return Err(Error::PlainPassword {
+                    index: turn.index,
+                    what,
+                });
+            }
+        }
+        self.shared.auth_revision = self.auth.revision;
+        self.shared.auth_enabled = self.auth.enabled;
+        self.shared_changed = true;
+        turn.effects.push(Effect::AuthChanged);
+        let revision = self.store.revision();
+        Ok(Ok(turn.answer(|header| header.response(revision))))
+    }
+
     fn auth_status(&mut self, turn: &Turn) -> Option<Bytes> {
-        let (enabled, auth_revision) = (self.auth_enabled, self.shared.auth_revision);
+        let (enabled, auth_revision) = (self.auth.enabled, self.auth.revision);
         let revision = self.store.revision();
         turn.answer(|header| header.auth_status_response(revision, enabled, auth_revision))
     }

@@ -71,7 +71,8 @@ impl OpKind {
             Request::LeaseCheckpoint(_) => OpKind::LeaseCheckpoint,
             Request::Alarm(_) => OpKind::Alarm,
             Request::AuthStatus => OpKind::AuthStatus,
-            Request::AuthRead(name) | Request::AuthWrite(name) => OpKind::of_auth(name),
+            Request::AuthRead(name) => OpKind::of_auth(name),
+            Request::Auth(change) => OpKind::of_auth(change.name()),
             Request::ClusterVersionSet(_) => OpKind::ClusterVersionSet,
             Request::ClusterMemberAttrSet(_) => OpKind::ClusterMemberAttrSet,
             Request::DowngradeInfoSet(_) => OpKind::DowngradeInfoSet,
@@ -92,13 +93,17 @@ impl OpKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::AuthChange;
 
     #[test]
     fn requests_about_users_have_the_names_of_etcd() {
         for (request, label) in [
             (Request::AuthRead("Authenticate"), "Authenticate"),
-            (Request::AuthWrite("AuthEnable"), "AuthEnable"),
-            (Request::AuthWrite("UserAdd"), "AuthUserAdd"),
+            (Request::Auth(AuthChange::Enable), "AuthEnable"),
+            (
+                Request::Auth(AuthChange::UserAdd(Default::default())),
+                "AuthUserAdd",
+            ),
             (Request::AuthRead("RoleList"), "AuthRoleList"),
             (Request::AuthStatus, "unknown"),
         ] {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use mvcc::{Store, schema};
 
+use crate::auth::Auth;
 use crate::error::Error;
 use crate::machine::{Machine, Options, Shared};
 use crate::membership::Membership;
@@ -19,12 +20,7 @@ impl Machine {
         for (id, key) in attached {
             leases.attach(&key, id);
         }
-        let auth_enabled = schema::auth_enabled(backend)?;
-        let mut auth_revision = rows::read_auth_revision(backend)?;
-        if auth_revision == 0 {
-            auth_revision = 1;
-            rows::put_auth_revision(backend, auth_revision);
-        }
+        let auth = Auth::restore(backend)?;
         let alarms = rows::read_alarms(backend)?;
         let mut membership = rows::read_membership(backend)?;
         let seed = options.seed.take().filter(|_| membership.members.is_empty());
@@ -49,9 +45,10 @@ impl Machine {
             shared: Shared {
                 membership: Arc::new(membership),
                 alarms: Arc::new(alarms),
-                auth_revision,
+                auth_revision: auth.revision,
+                auth_enabled: auth.enabled,
             },
-            auth_enabled,
+            auth,
             rebuilds_membership,
             shared_changed: true,
         };

@@ -5,6 +5,7 @@ use api::{etcdserverpb as pb, membershippb};
 use bytes::Bytes;
 use prost::Message;
 
+use crate::auth::Caller;
 use crate::entry::{Decoded, Request};
 use crate::error::Error;
 use crate::gojson::Object;
@@ -42,7 +43,11 @@ pub(crate) fn convert(index: u64, data: Bytes) -> Result<Decoded, Error> {
     if legacy.path() == "/0/version" {
         let ver = legacy.val.unwrap_or_default();
         let request = Request::ClusterVersionSet(membershippb::ClusterVersionSetRequest { ver });
-        return Ok(Decoded { id, request });
+        return Ok(Decoded {
+            id,
+            caller: Caller::default(),
+            request,
+        });
     }
     let Some(member_id) = attributes_path(legacy.path()) else {
         return Err(refused(index, &legacy));
@@ -56,7 +61,11 @@ pub(crate) fn convert(index: u64, data: Bytes) -> Result<Decoded, Error> {
         member_id,
         member_attributes: Some(attributes),
     });
-    Ok(Decoded { id, request })
+    Ok(Decoded {
+        id,
+        caller: Caller::default(),
+        request,
+    })
 }
 
 fn refused(index: u64, legacy: &pb::Request) -> Error {

@@ -73,6 +73,7 @@ fn keys_of_leases(rig: &Rig) -> Vec<(i64, state::Lease)> {
         .collect()
 }
 
+/// etcd issue 18667.
 #[test]
 fn a_member_on_which_nobody_waits_has_the_same_state() {
     let (mut asked, mut silent) = (Rig::new(Line::V3_7), Rig::new(Line::V3_7));
@@ -86,6 +87,7 @@ fn a_member_on_which_nobody_waits_has_the_same_state() {
     assert_eq!(rows(&mut asked), rows(&mut silent));
 }
 
+/// etcd issue 11935: leases are neither granted nor revoked again.
 #[test]
 fn a_restart_anywhere_changes_nothing() {
     let entries = entries();
@@ -162,6 +164,7 @@ fn a_replay_changes_the_cluster_in_memory_alone() {
     assert_eq!(rig.machine.membership().version, Some(Version::new(3, 7, 0)));
 }
 
+/// etcd issue 13196: what the snapshot file still knows of a removed member brings it not back.
 #[test]
 fn a_file_without_members_gets_them_from_the_snapshot_and_the_log() {
     let mut rig = Rig::new(Line::V3_5);
@@ -203,6 +206,7 @@ fn a_file_without_members_gets_them_from_the_snapshot_and_the_log() {
     assert_eq!(rig.machine.membership(), &expected);
 }
 
+/// etcd issue 19557.
 #[test]
 fn promotions_that_3_5_did_not_store_are_adopted() {
     let mut rig = Rig::new(Line::V3_5);

@@ -91,6 +91,7 @@ fn told(applied: Result<Applied, state::Error>, decode: impl Fn(Bytes) -> String
             Effect::ClusterVersionLowered { from, to } => format!("; lowered {from} to {to}"),
             Effect::RaiseNoSpace => "; raise NOSPACE".to_string(),
             Effect::AlarmsChanged => "; alarms".to_string(),
+            Effect::AuthChanged => "; auth".to_string(),
             Effect::LeaseGranted { id, ttl } => format!("; granted {id} for {ttl}"),
             Effect::LeaseRevoked { id } => format!("; revoked {id}"),
             Effect::LeaseCheckpointed { id, remaining } => format!("; lease {id} has {remaining}"),
@@ -415,6 +416,7 @@ fn puts_and_deletes() {
     );
 }
 
+/// etcd issue 11689: in one revision on every member, in the order of the keys.
 #[test]
 fn a_lease_takes_its_keys_with_it_in_one_revision() {
     check(
@@ -604,6 +606,7 @@ fn the_quota_spoils_the_answer_and_not_the_write() {
     );
 }
 
+/// etcd issue 18667: what fails for who waits fails for all, by the version of the cluster.
 #[test]
 fn ranges_of_a_txn_that_nobody_waits_for() {
     // Members up to 3.6 leave out ranges before the checks, so the write is done; 3.7 checks them.
@@ -725,8 +728,50 @@ fn the_cluster_version_goes_up_and_down() {
     );
 }
 
+/// etcd issue 14239: the row's key is the number's eight bytes, and comes back as the same number.
 #[test]
-fn authentication_is_told_of_and_not_more() {
+fn etcd_14239_a_lease_may_have_a_negative_id() {
+    check(
+        v3_7(),
+        r"grant -5 100
+         put a 1 lease=-5
+         rows lease
+         restart
+         leases
+         revoke -5
+         range a",
+        r"rev 1 lease -5 ttl 100; granted -5 for 100
+         rev 2
+         \xff\xff\xff\xff\xff\xff\xff\xfb=\x08\xfb\xff\xff\xff\xff\xff\xff\xff\xff\x01\x10d
+         -5(100 0):a
+         rev 3; revoked -5
+         rev 3",
+    );
+}
+
+/// etcd issue 21694: new URLs leave a learner a learner, in memory and in its row.
+#[test]
+fn etcd_21694_an_update_leaves_a_learner_a_learner() {
+    check(
+        v3_7(),
+        r#"add 8e9e05c52164694d http://localhost:2380
+         learn a http://a:2380
+         update a http://a:2381
+         rows members
+         rows meta
+         restart
+         add b http://b:2380"#,
+        r#"8e9e05c52164694d; raft ConfChangeAddNode 8e9e05c52164694d; membership
+         aL 8e9e05c52164694d; raft ConfChangeAddLearnerNode a; membership
+         aL 8e9e05c52164694d; raft ConfChangeUpdateNode a; membership
+         8e9e05c52164694d={\"id\":10276657743932975437,\"peerURLs\":[\"http://localhost:2380\"]} a={\"id\":10,\"peerURLs\":[\"http://a:2381\"],\"isLearner\":true}
+         confState={\"voters\":[10276657743932975437],\"learners\":[10],\"auto_leave\":false}
+         aL b 8e9e05c52164694d; raft ConfChangeAddNode b; membership"#,
+    );
+}
+
+#[test]
+fn authentication_is_told_of() {
     check(
         v3_7(),
         r"rows auth
@@ -738,6 +783,6 @@ fn authentication_is_told_of_and_not_more() {
          rev 1 enabled false revision 1
          -
          etcdserver: authentication is not enabled
-         fatal: entry 4: AuthEnable needs authentication, which is not supported yet; start Go etcd on this directory",
+         etcdserver: root user does not exist",
     );
 }

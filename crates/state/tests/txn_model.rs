@@ -371,6 +371,7 @@ fn run(seed: u64, txns: usize) {
     );
 }
 
+/// etcd issue 18679: a txn that fails writes nothing.
 #[test]
 fn txns_are_atomic_and_do_what_the_model_does() {
     let txns = std::env::var("STATE_TXNS").map_or(1500, |n| n.parse().expect("STATE_TXNS is a number"));

@@ -153,6 +153,7 @@ impl Apply {
         self.release_held(|_| true, now, router);
         self.facts_changed = false;
         self.out_of_space = super::out_of_space(&self.machine, self.shared.member_id);
+        self.auth_changed(router);
         self.unpublished = 0;
         self.shared
             .set_facts(Facts::of(&self.machine, self.storage_version));

@@ -4,6 +4,7 @@ use api::clock::Instant;
 use api::error::{self, Status};
 use api::etcdserverpb::{
     CompactionRequest, InternalRaftRequest, LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest,
+    RequestHeader,
 };
 
 use super::Apply;
@@ -89,8 +90,16 @@ impl Apply {
     /// Proposes what is due.
     pub(super) fn step_leases(&mut self, now: Instant, router: &dyn Router) {
         let proposals = self.lessor.poll(now);
+        // While authentication is on, a revocation needs somebody who may write the lease's keys (etcd:
+        // server/auth/store.go, WithRoot).
+        let root = self.machine.auth_enabled().then(|| RequestHeader {
+            username: "root".to_owned(),
+            auth_revision: self.machine.auth_revision(),
+            ..RequestHeader::default()
+        });
         for lease in proposals.revokes {
             let request = InternalRaftRequest {
+                header: root.clone(),
                 lease_revoke: Some(LeaseRevokeRequest { id: lease }),
                 ..InternalRaftRequest::default()
             };

@@ -450,6 +450,7 @@ impl Apply {
             }
             Effect::RaiseNoSpace => self.raise_no_space(now, router),
             Effect::AlarmsChanged => self.alarms_changed(router),
+            Effect::AuthChanged => self.auth_changed(router),
             Effect::LeaseGranted { id, ttl } => {
                 self.shared.tallies.lease_granted(ttl);
                 self.lessor.granted(id, ttl, now);
@@ -469,6 +470,20 @@ impl Apply {
             router.log(LogLine::warn("database space exceeded; raising the alarm"));
         }
         self.out_of_space = exceeded;
+    }
+
+    /// Before the view of the batch is published: who reads that must not be served as if nobody had to be known.
+    fn auth_changed(&mut self, router: &dyn Router) {
+        let enabled = self.machine.auth_enabled();
+        if enabled != self.shared.pulse.auth_is_on() {
+            self.shared.pulse.set_auth(enabled);
+            router.log(match enabled {
+                true => LogLine::warn(
+                    "enabled authentication; this release does not enforce it yet and refuses all clients",
+                ),
+                false => LogLine::info("disabled authentication"),
+            });
+        }
     }
 
     fn set_role(&mut self, role: Role, now: Instant, router: &dyn Router) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::clock::Instant;
 use api::error::{self, Status};
-use api::etcdserverpb::{AlarmRequest, AlarmType, InternalRaftRequest, RequestHeader, alarm_request};
+use api::etcdserverpb::{AlarmRequest, AlarmType, InternalRaftRequest, alarm_request};
 use api::membershippb::{
     Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest, DowngradeInfoSetRequest,
 };
@@ -136,10 +136,7 @@ impl OwnRequests {
     ) {
         let of_leader = own.is_of_leader();
         let id = self.ids.next_id();
-        request.header = Some(RequestHeader {
-            id,
-            ..RequestHeader::default()
-        });
+        request.header.get_or_insert_default().id = id;
         self.pending.insert(id, (own, now + self.timeout));
         let data = Bytes::from(request.encode_to_vec());
         let term = self.term;

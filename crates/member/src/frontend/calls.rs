@@ -22,6 +22,12 @@ use super::{
 /// (etcd: v3_server.go maxGapBetweenApplyAndCommitIndex).
 const APPLY_LAG_MAX: u64 = 5_000;
 
+/// What every client is told while authentication is on. Those that know other members go there by themselves.
+pub(super) const AUTH_NOT_ENFORCED: Status = Status::new(
+    Code::Unavailable,
+    "etcdserver: authentication is enabled, which this release does not enforce yet: ask a member that runs etcd",
+);
+
 /// Field numbers in an `InternalRaftRequest`.
 mod field {
     pub(super) const PUT: u32 = 4;
@@ -83,7 +89,19 @@ impl Frontend {
         if self.shared.pulse.is_learner() && !context.of_member && !serves_as_learner(method, message) {
             return Err(error::NOT_SUPPORTED_FOR_LEARNER);
         }
+        // What etcd tells everybody, known or not.
+        if !matches!(method, Method::Status | Method::HashKv) {
+            self.check_auth()?;
+        }
         self.check_leader_required(context)
+    }
+
+    /// Nobody can be let in while authentication is on.
+    pub(super) fn check_auth(&self) -> Result<(), Status> {
+        match self.shared.pulse.auth_is_on() {
+            true => Err(AUTH_NOT_ENFORCED),
+            false => Ok(()),
+        }
     }
 
     pub(super) fn check_leader_required(&self, context: &Context) -> Result<(), Status> {

@@ -366,6 +366,7 @@ impl Frontend {
     /// the answers to the batch.
     pub fn published(&mut self, view: &Arc<View>, events: Option<&Arc<EventBatch>>, _now: Instant) {
         self.may_catch_up = true;
+        self.end_streams_of_nobody();
         if let Some(events) = events
             && self.hub.has_watchers()
         {
@@ -377,8 +378,19 @@ impl Frontend {
     /// The leader's state has taken the place of this member's: batches are missing before `view`.
     pub fn replaced(&mut self, view: &Arc<View>, _now: Instant) {
         self.may_catch_up = true;
+        self.end_streams_of_nobody();
         self.hub.replaced(view);
         self.serve_applied(view);
+    }
+
+    /// Ends the streams that were let in before authentication was enabled: nobody knows what they may see.
+    fn end_streams_of_nobody(&mut self) {
+        if let Err(status) = self.check_auth() {
+            let tokens: Vec<Token> = self.streams.keys().copied().collect();
+            for token in tokens {
+                self.end_stream(token, Err(status.clone()));
+            }
+        }
     }
 
     /// A job came back.

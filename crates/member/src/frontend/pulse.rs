@@ -11,6 +11,7 @@ pub struct Pulse {
     read_gate: AtomicBool,
     learner: AtomicBool,
     stopped: AtomicBool,
+    auth: AtomicBool,
 }
 
 impl Pulse {
@@ -40,6 +41,11 @@ impl Pulse {
         self.learner.load(Ordering::Acquire)
     }
 
+    /// Whether authentication is on. This release does not know how to let clients in then.
+    pub fn auth_is_on(&self) -> bool {
+        self.auth.load(Ordering::Acquire)
+    }
+
     /// Whether the member acknowledges nothing any more: it stops, or a sync failed.
     pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
@@ -66,6 +72,11 @@ impl Pulse {
     /// Whether this member is a learner.
     pub fn set_learner(&self, learner: bool) {
         self.learner.store(learner, Ordering::Release);
+    }
+
+    /// Whether authentication is on. Stored before the view of that is published.
+    pub fn set_auth(&self, on: bool) {
+        self.auth.store(on, Ordering::Release);
     }
 
     /// Nothing is acknowledged from now on.

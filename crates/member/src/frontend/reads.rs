@@ -207,6 +207,12 @@ impl Frontend {
         };
         let token = *caller;
         let read = std::mem::replace(read, Read::Members);
+        // It may have been let in before authentication was enabled.
+        if !matches!(read, Read::DowngradeForPeer)
+            && let Err(status) = self.check_auth()
+        {
+            return Served::Done(Err(status));
+        }
         if let Some(result) = self.inline(&read, view) {
             return Served::Done(result);
         }

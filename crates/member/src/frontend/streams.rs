@@ -150,6 +150,7 @@ impl Frontend {
         if self.shared.pulse.is_learner() && method != Method::Snapshot {
             return Err(error::NOT_SUPPORTED_FOR_LEARNER);
         }
+        self.check_auth()?;
         self.check_leader_required(&context)?;
         let kind = match method {
             Method::Watch => {
@@ -206,6 +207,9 @@ impl Frontend {
         };
         if stream.end.is_some() {
             return;
+        }
+        if let Err(status) = self.check_auth() {
+            return self.end_stream(token, Err(status));
         }
         let result = match stream.kind {
             Kind::Watch => decode(message).map(|request| self.watch_request(token, request)),

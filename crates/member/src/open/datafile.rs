@@ -165,12 +165,5 @@ fn check(db: &Db, config: &Config) -> Result<(), Error> {
             downgrade.target_version
         )));
     }
-    if schema::auth_enabled(&rows).map_err(damaged)? {
-        return Err(Error::Refused(format!(
-            "{}: authentication is enabled in this directory, which this release does not support yet; \
-             nothing was changed: run etcd on it, or disable authentication there first",
-            path.display()
-        )));
-    }
     Ok(())
 }

@@ -168,6 +168,7 @@ fn assemble(
     ));
     let storage_version = storage_version(&db, config)?;
     shared.set_facts(Facts::of(&machine, storage_version));
+    shared.pulse.set_auth(machine.auth_enabled());
     shared.set_applied(log.restored.applied);
     let raft = Raft::new(raft_config(config, log.member_id, seed), log.restored)
         .map_err(|error| Error::damaged(&config.wal_dir(), error))?;

@@ -231,6 +231,11 @@ pub fn auth_enabled(rows: &impl Rows) -> Result<bool, Error> {
         .is_some_and(|value| value[..] == [1]))
 }
 
+/// Writes whether auth is on.
+pub fn put_auth_enabled(backend: &mut Backend, enabled: bool) {
+    backend.put(AUTH, AUTH_ENABLED, &[u8::from(enabled)]);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

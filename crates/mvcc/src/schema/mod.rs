@@ -16,8 +16,8 @@ use crate::{Backend, Error};
 
 pub use cluster::{
     Alarm, Downgrade, Member, alarms, auth_enabled, cluster_version, delete_alarm, delete_member, downgrade,
-    forget_members, member_id_text, members, put_alarm, put_cluster_version, put_downgrade, put_member,
-    removed_members,
+    forget_members, member_id_text, members, put_alarm, put_auth_enabled, put_cluster_version, put_downgrade,
+    put_member, removed_members,
 };
 pub use json::push_go_string;
 pub use lease::{Lease, delete_lease, leases, put_lease};

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use api::error::Status;
 use api::etcdserverpb::RangeRequest;
 use http::{HeaderValue, Request, Response, StatusCode};
-use member::frontend::{Context, Method};
+use member::frontend::{Context, Method, PeerCall};
 use prost::Message;
 
 use super::body::{Body, Inbound};
@@ -85,9 +85,14 @@ async fn read(front: &Front, serializable: bool) -> Result<(), Status> {
         of_member: true,
         ..Context::default()
     };
-    call::unary(front, Method::Range, message, context)
-        .await
-        .map(drop)
+    // Nobody may read a key while authentication is on, which says nothing about the member's health: another read that
+    // takes consensus tells it.
+    match front.common.shared.pulse.auth_is_on() {
+        true if serializable => Ok(bytes::Bytes::new()),
+        true => call::peer(front, PeerCall::DowngradeEnabled, context).await,
+        false => call::unary(front, Method::Range, message, context).await,
+    }
+    .map(drop)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

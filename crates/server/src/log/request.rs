@@ -224,6 +224,32 @@ mod tests {
     use super::*;
 
     /// The first two were logged by etcd 3.7.1.
+    /// CVE-2021-28235.
+    #[test]
+    fn passwords_are_not_printed() {
+        let request = pb::InternalRaftRequest {
+            auth_user_add: Some(pb::AuthUserAddRequest {
+                name: "a".into(),
+                password: "secret".into(),
+                hashed_password: "secret".into(),
+                ..Default::default()
+            }),
+            authenticate: Some(pb::InternalAuthenticateRequest {
+                password: "secret".into(),
+                simple_token: "secret".into(),
+                ..Default::default()
+            }),
+            auth_user_change_password: Some(pb::AuthUserChangePasswordRequest {
+                password: "secret".into(),
+                hashed_password: "secret".into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let text = entry(&request.encode_to_vec());
+        assert!(!text.contains("secret"), "{text}");
+    }
+
     #[test]
     fn entries_read_as_etcd_prints_them() {
         let header = Some(pb::RequestHeader {

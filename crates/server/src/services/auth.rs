@@ -7,7 +7,7 @@ use member::frontend::Method;
 /// The answer to a call of the Auth service that is not served.
 const NOT_SUPPORTED: Status = Status::new(
     Code::Unimplemented,
-    "mainstay: authentication is not supported yet, all requests are served without it",
+    "mainstay: authentication is not supported yet: all requests are served without it, and none where another member has enabled it",
 );
 
 /// Why a call is refused; `None` if it is served.

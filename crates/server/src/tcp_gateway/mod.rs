@@ -139,6 +139,7 @@ mod tests {
         assert_eq!(named(&[]), Err("no endpoints found\n".into()));
     }
 
+    /// CVE-2020-15114.
     #[test]
     fn a_gateway_to_itself_is_refused() {
         let to = |host: &str, port| vec![Remote::new(host, port)];

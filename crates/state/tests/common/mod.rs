@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use api::etcdserverpb::{InternalRaftRequest, RequestHeader};
+use api::etcdserverpb::InternalRaftRequest;
 use api::raftpb;
 use api::version::Line;
 use bytes::Bytes;
@@ -105,10 +105,7 @@ impl Rig {
     /// Encodes a request as a member proposes it; its id is the index that it will have.
     pub fn encode(&self, mut request: InternalRaftRequest) -> Bytes {
         let id = self.index + 1;
-        request.header = Some(RequestHeader {
-            id,
-            ..Default::default()
-        });
+        request.header.get_or_insert_default().id = id;
         request.encode_to_vec().into()
     }
 

@@ -210,6 +210,7 @@ fn reads_that_gather_share_one_question() {
     }
 }
 
+/// etcd issue 20418: an answer to the first attempt is none to the second.
 #[test]
 fn an_unanswered_question_is_asked_again_under_a_new_id() {
     let mut rig = Rig::new();

@@ -1,6 +1,7 @@
 //! Tests of the front without sockets or clock: a real store on a disk in memory, and a test
 //! that plays the stages.
 
+mod auth;
 mod calls;
 mod golden;
 mod streams;

@@ -504,6 +504,7 @@ fn nobody_starves_behind_those_that_are_further_back() {
 
 /// etcd issues 15271, 15274, 20221: after a snapshot from the leader nobody sees anything twice,
 /// misses anything, or gets what is before the start that was asked for.
+/// etcd issues 8411 and 9281: nobody is forgotten either.
 #[test]
 fn watchers_survive_a_store_that_jumps() {
     let mut rig = Rig::new();
@@ -547,6 +548,29 @@ fn watchers_survive_a_store_that_jumps() {
     assert_eq!(seen[&0], (3..11).collect::<Vec<_>>());
     assert_eq!(seen[&1], (6..11).collect::<Vec<_>>());
     assert_eq!(seen[&2], [9, 10]);
+}
+
+/// etcd issue 19179: the last revision that a compaction leaves is seen, also where it is a deletion.
+#[test]
+fn etcd_19179_a_watch_from_the_compacted_revision_sees_its_deletion() {
+    let mut rig = Rig::new();
+    rig.put("k", "2");
+    rig.apply(|txn| txn.delete_range(b"k", &[]));
+    rig.put("other", "4");
+    rig.compact(3);
+    rig.open(1, Method::Watch);
+    let create = WatchCreateRequest {
+        start_revision: 3,
+        ..Default::default()
+    };
+    rig.watch(1, everything(create));
+    let events: Vec<(i32, i64)> = rig
+        .responses(1)
+        .iter()
+        .flat_map(|response| &response.events)
+        .map(|event| (event.r#type, event.kv.as_ref().unwrap().mod_revision))
+        .collect();
+    assert_eq!(events, [(1, 3), (0, 4)]);
 }
 
 /// A put that a client knows of is not "from now on", also where the hub has not got it yet.

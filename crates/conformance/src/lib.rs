@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod differences;
+pub mod group;
 pub mod witness;
 
 use std::fs;
@@ -11,6 +12,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Where the programs are; made by `cargo xtask interop`.
@@ -596,10 +598,19 @@ fn signal(child: &Child, name: &str) {
     );
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, below those that the kernel gives to connections: one of these would take it
+/// while its server is down.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").port()
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    // Test programs that run side by side begin at different places.
+    let start = std::process::id().wrapping_mul(331);
+    loop {
+        let next = start.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + u16::try_from(next % 20_000).expect("it is below 20000");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A look at another process costs little; this is how often one is taken.

@@ -321,6 +321,7 @@ fn told(answer: &str) -> String {
 }
 
 /// Requests that name no host, or more than one, or none that could be.
+/// CVE-2018-1098, CVE-2018-1099.
 #[test]
 fn hosts_are_asked_for_as_etcd_asks() {
     let Some(rig) = Rig::find("hosts") else { return };

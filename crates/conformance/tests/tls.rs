@@ -398,6 +398,7 @@ fn certificates_are_exchanged_while_the_server_runs() {
 }
 
 /// Clients that never finish their handshakes keep nobody waiting, and are hung up on.
+/// CVE-2026-73500.
 #[test]
 fn slow_handshakes_disturb_nobody() {
     let Some(rig) = Rig::find("tls slow") else {

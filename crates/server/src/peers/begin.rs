@@ -4,7 +4,7 @@
 
 use api::url;
 use disk::Disk;
-use member::{Config, InitialMember, Opened};
+use member::{Config, InitialMember, Level, Log as _, LogLine, Opened};
 use transport::{Answer, Call, Dialer, call_and_wait};
 
 use super::first_check::FirstCheck;
@@ -146,7 +146,11 @@ pub fn before_serving(opened: &Opened, config: &Config, dialer: &Dialer, log: &L
         log,
     };
     let ask = |url: &str, call: Call| ask(dialer, url, call);
-    check.run(&opened.shared.facts().members, &ask)
+    let checked = check.run(&opened.shared.facts().members, &ask);
+    if let Err(error) = &checked {
+        log.log(LogLine::new(Level::Error, "checkInitialHashKV failed").with("error", error.clone()));
+    }
+    checked
 }
 
 fn ask(dialer: &Dialer, url: &str, call: Call) -> Result<Answer, String> {

@@ -246,12 +246,21 @@ impl Beginner<'_> {
 
 /// A cluster in a message: membership/cluster.go, String.
 fn told(cluster_id: u64, members: &[member::Member]) -> String {
-    let urls: Vec<&str> = members
-        .iter()
-        .flat_map(|member| &member.peer_urls)
-        .map(String::as_str)
-        .collect();
-    format!("{{ClusterID:{cluster_id:x} Members:[{}]}}", urls.join(" "))
+    let member = |member: &member::Member| {
+        format!(
+            "&{{ID:{:x} RaftAttributes:{{PeerURLs:[{}] IsLearner:{}}} Attributes:{{Name:{} ClientURLs:[{}]}}}}",
+            member.id,
+            member.peer_urls.join(" "),
+            member.is_learner,
+            member.name,
+            member.client_urls.join(" ")
+        )
+    };
+    let members: Vec<String> = members.iter().map(member).collect();
+    format!(
+        "{{ClusterID:{cluster_id:x} Members:[{}] RemovedMemberIDs:[]}}",
+        members.join(" ")
+    )
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 mod bench;
 mod clients;
+mod history;
 mod kubernetes;
 mod mutants;
 mod oracle;

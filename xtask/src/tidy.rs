@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::root;
+use crate::{history, root};
 
 /// Words that the code of a crate may not name, with the reason.
 struct Absence {
@@ -135,6 +135,7 @@ fn violations(root: &Path) -> Result<Vec<String>, String> {
             found.push(format!("ARCHITECTURE.md does not name crate `{name}`"));
         }
     }
+    found.extend(history::violations(root)?);
     found.sort();
     Ok(found)
 }

@@ -152,6 +152,7 @@ fn a_lone_tombstone_is_a_key_that_is_gone() {
     assert_eq!(keys(&source, 0), [(12, 12, 1)]);
 }
 
+/// etcd issue 17780: the latest deletion is compacted, and its revision is not given twice.
 #[test]
 fn the_revision_is_not_lost_with_the_last_rows() {
     for (rows, scheduled, finished, revision) in [
@@ -195,6 +196,7 @@ fn a_compaction_that_was_cut_short_goes_on() {
     assert_eq!(cursor.next().unwrap(), None);
 }
 
+/// etcd issue 18089.
 #[test]
 fn a_tombstone_at_the_very_revision_stays_and_is_not_hashed() {
     let (mut store, source) = open(file(&[put(2, 0, "foo", 2, 1, 0), deletion(3, "foo")], None, None));

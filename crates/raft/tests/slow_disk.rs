@@ -79,6 +79,7 @@ impl Cluster {
     }
 }
 
+/// etcd issue 22214.
 #[test]
 fn others_disks_commit_for_a_leader_whose_own_is_frozen() {
     let mut cluster = Cluster::new(3);

@@ -68,6 +68,7 @@ fn check(corpus: &[Vec<u8>], body: fn(&[u8])) {
     }
 }
 
+/// CVE-2020-15106.
 #[test]
 fn segments() {
     check(&corpus(".wal"), wal::fuzz::fuzz_segment);
@@ -78,6 +79,7 @@ fn snapshots() {
     check(&corpus(".snap"), wal::fuzz::fuzz_snapshot);
 }
 
+/// CVE-2020-15112.
 #[test]
 fn records() {
     let mut small: Vec<Vec<u8>> = vec![b"\x08\x02\x10\x01\x18\x05\x22\x01x".to_vec()];

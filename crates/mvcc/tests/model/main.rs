@@ -601,6 +601,7 @@ fn run(seed: u64, steps: usize) {
     assert!(run.failed_commits > 0, "the disk was never full");
 }
 
+/// etcd issue 17230: deletions not yet in the file are seen by every read.
 #[test]
 fn agrees_with_a_list_of_all_revisions() {
     let from_env = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());

@@ -81,7 +81,8 @@ fn work(group: &Group<'_>, at: usize, round: usize) {
     may(&[ROOT, "put", "foreign", &key("foreign")], true);
     may(&[ROOT, "role", "add", &key("role")], true);
     // More permissions than Go sorts by insertion, with keys that are equal.
-    for n in 0..16 {
+    let permissions = if round % 3 == 0 { 16 } else { 3 };
+    for n in 0..permissions {
         let (from, to) = (format!("k{}", (7 * n) % 4), format!("l{}", (5 * n) % 7));
         may(
             &[
@@ -113,6 +114,9 @@ fn work(group: &Group<'_>, at: usize, round: usize) {
         may(&[ROOT, "role", "delete", &format!("role-{}", round - 1)], true);
         may(&[ROOT, "user", "delete", &format!("user-{}", round - 1)], true);
     }
+    if round > 1 {
+        return;
+    }
     let text = group.ctl(at, &[ROOT, "lease", "grant", "2"]);
     let lease = text.split(' ').nth(1).expect("an ID");
     may(&[ROOT, "put", "foreign", "leased", "--lease", lease], true);
@@ -134,7 +138,8 @@ fn a_member_of_ours_lives_with_users() {
             "3.7" => "--snapshot-catchup-entries=5",
             _ => "--experimental-snapshot-catchup-entries=5",
         };
-        let flags = ["--snapshot-count=20", kept];
+        // Passwords are hashed with care elsewhere.
+        let flags = ["--snapshot-count=20", kept, "--bcrypt-cost=4"];
         let mut group = Group::start(&rig, &format!("users-{line}"), &[go, go, ours], &flags);
         let id = |at| u64::from_str_radix(&group.id(at), 16).expect("an ID");
         let ids = [id(0), id(1), id(2)];

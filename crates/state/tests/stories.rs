@@ -745,7 +745,7 @@ fn etcd_14239_a_lease_may_have_a_negative_id() {
          \xff\xff\xff\xff\xff\xff\xff\xfb=\x08\xfb\xff\xff\xff\xff\xff\xff\xff\xff\x01\x10d
          -5(100 0):a
          rev 3; revoked -5
-         rev 3",
+         rev 3 count 0",
     );
 }
 

@@ -46,7 +46,6 @@ impl Trio {
                 data_dir: PathBuf::from("/data"),
                 initial_cluster: initial.clone(),
                 advertise_peer_urls: url(at),
-                has_peers: true,
                 segment_bytes: 256 << 10,
                 page_cache_bytes_max: 1 << 20,
                 ..Config::default()

@@ -258,7 +258,7 @@ pub(super) fn open(
     if !config.force_new_cluster {
         // What is not committed may never come to be.
         let sure = seen.partition_point(|entry| entry.index <= committed);
-        known.check_member(member_id, &seen[..sure], config)?;
+        known.check_member(member_id, &seen[..sure], &mark, config)?;
     }
     let (mut wal, recovered) = Wal::open(disk, &dir, &mark)?;
     set_up(&mut wal, config);

@@ -138,38 +138,54 @@ fn raft_conf_state(state: &raftpb::ConfState) -> raft::ConfState {
     }
 }
 
+/// The members after changes: voters and learners.
+fn changed(
+    (mut voters, mut learners): (BTreeSet<u64>, BTreeSet<u64>),
+    entries: &[wal::Entry],
+) -> (BTreeSet<u64>, BTreeSet<u64>) {
+    use raftpb::ConfChangeType as Type;
+    for entry in entries
+        .iter()
+        .filter(|entry| entry.kind == wal::EntryKind::ConfChange)
+    {
+        // What does not decode is refused where it is applied.
+        let Ok(change) = raftpb::ConfChange::decode(entry.data.clone()) else {
+            continue;
+        };
+        let id = change.node_id();
+        match change.r#type() {
+            Type::ConfChangeAddNode => {
+                learners.remove(&id);
+                voters.insert(id);
+            }
+            Type::ConfChangeAddLearnerNode => {
+                voters.remove(&id);
+                learners.insert(id);
+            }
+            Type::ConfChangeRemoveNode => {
+                voters.remove(&id);
+                learners.remove(&id);
+            }
+            Type::ConfChangeUpdateNode => {}
+        }
+    }
+    (voters, learners)
+}
+
 impl Known {
     /// The members after all of `entries`: voters and learners.
     fn after(&self, entries: &[wal::Entry]) -> (BTreeSet<u64>, BTreeSet<u64>) {
-        use raftpb::ConfChangeType as Type;
-        let mut voters: BTreeSet<u64> = self.conf_state.voters.iter().copied().collect();
-        let mut learners: BTreeSet<u64> = self.conf_state.learners.iter().copied().collect();
-        let changes = entries
-            .iter()
-            .filter(|entry| entry.index > self.deliver_after && entry.kind == wal::EntryKind::ConfChange);
-        for entry in changes {
-            // What does not decode is refused where it is applied.
-            let Ok(change) = raftpb::ConfChange::decode(entry.data.clone()) else {
-                continue;
-            };
-            let id = change.node_id();
-            match change.r#type() {
-                Type::ConfChangeAddNode => {
-                    learners.remove(&id);
-                    voters.insert(id);
-                }
-                Type::ConfChangeAddLearnerNode => {
-                    voters.remove(&id);
-                    learners.insert(id);
-                }
-                Type::ConfChangeRemoveNode => {
-                    voters.remove(&id);
-                    learners.remove(&id);
-                }
-                Type::ConfChangeUpdateNode => {}
-            }
-        }
-        (voters, learners)
+        let first = entries.partition_point(|entry| entry.index <= self.deliver_after);
+        let of = |ids: &[u64]| ids.iter().copied().collect();
+        let known = (of(&self.conf_state.voters), of(&self.conf_state.learners));
+        changed(known, &entries[first..])
+    }
+
+    /// Whether this is a member that joins and was stopped before the log told it of its own addition: it has the log
+    /// from the beginning, which tells of the members that the data file has.
+    fn joins(&self, entries: &[wal::Entry], mark: &Mark) -> bool {
+        let applied = entries.partition_point(|entry| entry.index <= self.deliver_after);
+        mark.index == 0 && changed(Default::default(), &entries[..applied]) == self.after(&[])
     }
 
     fn was_removed(&self, member_id: u64, entries: &[wal::Entry]) -> bool {
@@ -183,18 +199,22 @@ impl Known {
         self.removed.contains(&member_id) || changes.any(removes)
     }
 
-    /// Refuses the directory of a member that was removed. One that has joined and was stopped before the log told
-    /// it of that is not among the members yet.
+    /// Refuses the directory of a member that was removed, and files that are not of one member. `entries` are those
+    /// after the mark that are committed.
     pub(super) fn check_member(
         &self,
         member_id: u64,
         entries: &[wal::Entry],
+        mark: &Mark,
         config: &Config,
     ) -> Result<(), Error> {
-        if self.was_removed(member_id, entries) {
+        let (voters, learners) = self.after(entries);
+        let known = voters.contains(&member_id) || learners.contains(&member_id);
+        let joins = !self.was_removed(member_id, entries) && self.joins(entries, mark);
+        if !(known || joins) {
             return Err(Error::Refused(format!(
                 "{}: member {member_id:x} of the log is not a member of the cluster in {}: \
-                 it was removed; remove the directory, and add the member again",
+                 it was removed, or the files are of different members",
                 config.wal_dir().display(),
                 config.db_path().display()
             )));

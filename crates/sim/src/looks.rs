@@ -48,6 +48,7 @@ impl World {
     }
 
     pub(crate) fn takes_over(&mut self, place: usize, id: u64, term: u64) {
+        self.led_since = self.now;
         self.trace
             .tell(self.now, format!("m{place} leads in term {term}"));
         let before = std::mem::replace(&mut self.last_leader, id);

@@ -9,8 +9,8 @@ use crate::client::Op;
 use crate::linear::Found;
 use crate::world::World;
 
-/// How long after all faults ended, and its time to live, a lease that nobody renews may be there: leaders change once or
-/// twice, and each gives it all its time again.
+/// How long after all faults ended and the last leader came, and its time to live, a lease that nobody renews may be
+/// there: each leader gives it all its time again.
 const LEASE_PATIENCE: Duration = Duration::from_secs(9);
 
 impl World {
@@ -57,8 +57,9 @@ impl World {
     /// What the dead held has gone.
     fn judge_leases(&mut self) {
         let leases = &self.truth.model.aside.leases;
+        let since = self.calm_since.max(self.led_since);
         let overdue = self.lessees.iter().find_map(|lessee| {
-            let (id, at) = lessee.overdue(self.calm_since, LEASE_PATIENCE)?;
+            let (id, at) = lessee.overdue(since, LEASE_PATIENCE)?;
             (at <= self.now && leases.contains_key(&id)).then_some((id, at))
         });
         if let Some((id, at)) = overdue {

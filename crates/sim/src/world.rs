@@ -126,6 +126,8 @@ pub struct World {
     pub(crate) killer: Killer,
     /// When all faults ended.
     pub(crate) calm_since: Instant,
+    /// When the newest leader was elected.
+    pub(crate) led_since: Instant,
     pub(crate) faults: Faults,
     pub(crate) trace: Trace,
     /// What serializable reads have shown, by place and process.
@@ -287,6 +289,7 @@ impl World {
             unknown_fates: Vec::new(),
             killer,
             calm_since: Instant::default(),
+            led_since: Instant::default(),
             faults,
             trace: Trace::default(),
             serial: BTreeMap::new(),

@@ -139,12 +139,17 @@ fn etcd_15247_a_stalled_leader_revokes_no_lease() {
         trio.until("the renewal", |trio| trio.renewal(new, asked).is_some());
         assert_eq!(trio.renewal(new, asked), Some(Ok(Some(10))));
     }
-    // It wakes up before it hears of anybody, with the lease long over by its own clock.
-    trio.cut.extend(others(old).map(|at| (at, old)));
+    // It wakes up with the lease long over by its own clock: Apply decides so before it hears of the new leader, and
+    // what it decides comes to Decide behind the new leader's message.
+    trio.members[old].decide_is_frozen = true;
+    trio.members[old].apply_is_frozen = true;
     trio.paused.remove(&old);
     trio.pass(Duration::from_millis(500));
-    trio.cut.clear();
+    trio.members[old].apply_is_frozen = false;
+    trio.settle();
+    trio.members[old].decide_is_frozen = false;
     trio.pass(Duration::from_secs(2));
+    assert_eq!(trio.leader_of(old), Some(new));
     assert_eq!(trio.remaining(new, 7).map(|left| left > 5), Some(true));
     for driver in &trio.members {
         assert_eq!(

@@ -81,6 +81,8 @@ pub struct Driver {
     pub tells: Vec<Tell>,
     /// The log's disk does not come back from what it was asked.
     pub log_is_frozen: bool,
+    /// Decide has no turn.
+    pub decide_is_frozen: bool,
     /// Apply has no turn.
     pub apply_is_frozen: bool,
     /// The pool's threads have no turn.
@@ -110,6 +112,7 @@ impl Driver {
             answers: BTreeMap::new(),
             tells: Vec::new(),
             log_is_frozen: false,
+            decide_is_frozen: false,
             apply_is_frozen: false,
             jobs_are_frozen: false,
             ids,
@@ -124,7 +127,7 @@ impl Driver {
         let queues = &self.queues;
         let due = |wake: Option<Instant>| wake.is_some_and(|at| at <= self.now);
         let ready = [
-            !queues.decide.borrow().is_empty(),
+            !self.decide_is_frozen && !queues.decide.borrow().is_empty(),
             !self.log_is_frozen
                 && (!queues.persist.borrow().is_empty() || due(self.member.persist.next_wake())),
             !self.apply_is_frozen

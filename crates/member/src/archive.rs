@@ -33,6 +33,13 @@ pub struct Fetched {
     pub(crate) entries: Vec<raft::Entry>,
 }
 
+impl Fetched {
+    /// Whether the log has nothing of it.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
 impl Archive {
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf) -> Archive {
         Archive {

@@ -134,6 +134,8 @@ pub struct Running {
     pub replies: Vec<(usize, Token, FromFront)>,
     /// When each stage has its next turn, in the world's time.
     pub turns: BTreeMap<Stage, Instant>,
+    /// How often entries came from the log's files for a member that lacked them.
+    pub fetched: u64,
 }
 
 /// What a front has for a caller.
@@ -171,6 +173,7 @@ impl Running {
             next_token: 1,
             replies: Vec::new(),
             turns: BTreeMap::new(),
+            fetched: 0,
         })
     }
 
@@ -208,6 +211,9 @@ impl Running {
         match stage {
             Stage::Decide => {
                 let mut inputs = queues.decide.take();
+                let fetched =
+                    |input: &&ToDecide| matches!(input, ToDecide::Fetched(found) if !found.is_empty());
+                self.fetched += inputs.iter().filter(fetched).count() as u64;
                 self.member.decide.handle(&mut inputs, now, queues);
             }
             Stage::Persist => {

@@ -14,6 +14,7 @@ pub const STATES: &[&str] = &[
     "entries that lost their place to others",
     "snapshots installed",
     "snapshots cut off",
+    "entries read from the log for others",
     "learners added",
     "learners promoted",
     "members updated",

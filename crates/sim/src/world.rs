@@ -560,6 +560,8 @@ impl World {
             .map(|tallies| tallies.read_indexes_slow.get())
             .sum();
         self.trace.count_many("reads asked again", slow);
+        self.trace
+            .count_many("entries read from the log for others", running.fetched);
     }
 
     /// A machine died in the midst of an I/O step.

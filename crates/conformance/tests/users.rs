@@ -81,7 +81,7 @@ fn work(group: &Group<'_>, at: usize, round: usize) {
     may(&[ROOT, "put", "foreign", &key("foreign")], true);
     may(&[ROOT, "role", "add", &key("role")], true);
     // More permissions than Go sorts by insertion, with keys that are equal.
-    let permissions = if round % 3 == 0 { 16 } else { 3 };
+    let permissions = if round.is_multiple_of(3) { 16 } else { 3 };
     for n in 0..permissions {
         let (from, to) = (format!("k{}", (7 * n) % 4), format!("l{}", (5 * n) % 7));
         may(

@@ -63,15 +63,21 @@ impl Raft {
         self.check();
     }
 
-    /// Wants what a member lacks from the disk, if it was sent a snapshot that goes that far. Returns whether nothing
-    /// else is to be done for it now.
-    pub(crate) fn fetch(&mut self, place: usize) -> bool {
+    /// Wants what a member lacks from the disk, if it was sent a snapshot that goes that far; else sends one. Returns
+    /// whether something was sent.
+    pub(crate) fn send_archived(&mut self, place: usize, even_empty: bool) -> bool {
         let peer = &self.peers[place];
         let previous = peer.next - 1;
         if !self.archive || peer.archived_from.is_none_or(|from| previous < from) {
-            return false;
+            return self.send_snapshot(place);
         }
         let is_busy = peer.state == PeerState::Replicate && peer.inflights.len() >= FETCHED_INFLIGHT_MAX;
+        if is_busy && even_empty {
+            // If all that is on its way was lost, the answer to an empty message shows it. Which is enough for now.
+            self.send_entries(place, self.term, Vec::new());
+            self.peers[place].paused = true;
+            return true;
+        }
         if !is_busy && peer.fetching.is_none() {
             let wanted = Wanted {
                 id: peer.id,
@@ -83,7 +89,7 @@ impl Raft {
             self.peers[place].fetching = Some(previous);
             self.wanted.push(wanted);
         }
-        true
+        false
     }
 
     /// Sends entries that follow what was sent before, of which the last has this term.

@@ -121,7 +121,7 @@ impl Raft {
         }
         let previous = peer.next - 1;
         let Some(previous_term) = self.log.term(previous) else {
-            return !self.fetch(place) && self.send_snapshot(place);
+            return self.send_archived(place, even_empty);
         };
         // Into a full window goes only an empty message: if all in it were lost, its answer reopens the window.
         let entries = if peer.state == PeerState::Replicate && peer.inflights.is_full() {
@@ -140,7 +140,7 @@ impl Raft {
     ///
     /// The message names a place only, the last that is applied. The caller puts in a state of its own choice, not older,
     /// with its membership: the one in effect here may already be that of the next entry.
-    fn send_snapshot(&mut self, place: usize) -> bool {
+    pub(crate) fn send_snapshot(&mut self, place: usize) -> bool {
         if !self.peers[place].recent_active {
             return false;
         }

@@ -132,6 +132,26 @@ fn what_was_written_meanwhile_comes_from_the_disk() {
 }
 
 #[test]
+fn lost_messages_are_noticed() {
+    let mut leader = behind_a_snapshot();
+    // As many as may be on their way at once, and all of them get lost.
+    for upto in 11..=14 {
+        leader.fetch(upto);
+    }
+    leader.sent();
+    assert_eq!(leader.raft.take_wanted(), []);
+    let heard = Message::new(MessageKind::HeartbeatResponse, 1, 2, leader.raft.term());
+    leader.raft.step(heard).unwrap();
+    leader.settle();
+    assert_eq!(leader.sent(), [(MessageKind::Append, 14, vec![])]);
+    // Not one with each proposal.
+    leader.write_to(31);
+    assert_eq!(leader.sent(), []);
+    leader.hear(14, true);
+    assert_eq!(leader.fetch(20).previous, 10);
+}
+
+#[test]
 fn what_the_disk_does_not_have_needs_another_snapshot() {
     let mut leader = behind_a_snapshot();
     leader.fetch(0);

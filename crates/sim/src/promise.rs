@@ -60,6 +60,10 @@ impl Promise {
             }
         }
         let newer = later.entries.last_key_value().map(|(index, _)| *index);
+        let reaches = later.mark.max(newer.unwrap_or_default());
+        if self.mark > reaches {
+            return Some(format!("the state of index {} is gone", self.mark));
+        }
         let last = self
             .entries
             .last_key_value()
@@ -106,6 +110,10 @@ mod tests {
         for forgotten in [promise(3, 0, &[(1, 1), (2, 3)]), promise(2, 7, &[(1, 1), (2, 3)])] {
             assert!(before.broken_by(&forgotten).is_some());
         }
+        let mut received = before.clone();
+        received.mark = 9;
+        let lost = received.broken_by(&before);
+        assert_eq!(lost.as_deref(), Some("the state of index 9 is gone"));
         let mut behind_a_snapshot = promise(3, 7, &[(2, 3)]);
         behind_a_snapshot.mark = 1;
         check(behind_a_snapshot, None);

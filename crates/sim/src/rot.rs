@@ -275,8 +275,12 @@ mod tests {
         is: impl Fn(&MemDisk, &Config, &Rot, &[u8], Option<&Vec<u8>>),
     ) {
         let mut done = 0;
-        for seed in 0..8 {
-            let (disk, config) = killed(seed % 4);
+        // Not every world has come as far as to have such files.
+        for seed in 0..40 {
+            if done > 3 {
+                break;
+            }
+            let (disk, config) = killed(seed);
             let before = all(&disk, &config);
             let mut rng = fastrand::Rng::with_seed(seed);
             let Some(rot) = how(&disk, &config, &mut rng) else {

@@ -257,7 +257,7 @@ pub(super) fn open(
     let (member_id, cluster_id) = identity(&**disk, &dir)?;
     if !config.force_new_cluster {
         // What is not committed may never come to be.
-        let sure = seen.partition_point(|entry| entry.index <= committed);
+        let sure = seen.partition_point(|entry| entry.index <= committed.max(known.applied));
         known.check_member(member_id, &seen[..sure], &mark, config)?;
     }
     let (mut wal, recovered) = Wal::open(disk, &dir, &mark)?;

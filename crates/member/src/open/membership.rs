@@ -138,20 +138,21 @@ fn raft_conf_state(state: &raftpb::ConfState) -> raft::ConfState {
     }
 }
 
+/// The changes of members among entries. What does not decode is refused where it is applied.
+fn changes(entries: &[wal::Entry]) -> impl Iterator<Item = raftpb::ConfChange> {
+    let changes = entries
+        .iter()
+        .filter(|entry| entry.kind == wal::EntryKind::ConfChange);
+    changes.filter_map(|entry| raftpb::ConfChange::decode(entry.data.clone()).ok())
+}
+
 /// The members after changes: voters and learners.
 fn changed(
     (mut voters, mut learners): (BTreeSet<u64>, BTreeSet<u64>),
     entries: &[wal::Entry],
 ) -> (BTreeSet<u64>, BTreeSet<u64>) {
     use raftpb::ConfChangeType as Type;
-    for entry in entries
-        .iter()
-        .filter(|entry| entry.kind == wal::EntryKind::ConfChange)
-    {
-        // What does not decode is refused where it is applied.
-        let Ok(change) = raftpb::ConfChange::decode(entry.data.clone()) else {
-            continue;
-        };
+    for change in changes(entries) {
         let id = change.node_id();
         match change.r#type() {
             Type::ConfChangeAddNode => {
@@ -181,22 +182,23 @@ impl Known {
         changed(known, &entries[first..])
     }
 
-    /// Whether this is a member that joins and was stopped before the log told it of its own addition: it has the log
-    /// from the beginning, which tells of the members that the data file has.
+    /// Whether this is a member that joins and was stopped before the log told it of its own addition: its log tells of
+    /// all members that the data file has, and perhaps of some whose addition was refused.
     fn joins(&self, entries: &[wal::Entry], mark: &Mark) -> bool {
-        let applied = entries.partition_point(|entry| entry.index <= self.deliver_after);
-        mark.index == 0 && changed(Default::default(), &entries[..applied]) == self.after(&[])
+        let state = mark.conf_state.iter();
+        let told = state.flat_map(|state| state.voters.iter().chain(&state.learners).copied());
+        let told: BTreeSet<u64> = told
+            .chain(changes(entries).map(|change| change.node_id()))
+            .collect();
+        let mut members = self.conf_state.voters.iter().chain(&self.conf_state.learners);
+        members.all(|id| told.contains(id))
     }
 
     fn was_removed(&self, member_id: u64, entries: &[wal::Entry]) -> bool {
-        let changes = entries
-            .iter()
-            .filter(|entry| entry.kind == wal::EntryKind::ConfChange);
-        let mut changes = changes.filter_map(|entry| raftpb::ConfChange::decode(entry.data.clone()).ok());
         let removes = |change: raftpb::ConfChange| {
             change.node_id() == member_id && change.r#type() == raftpb::ConfChangeType::ConfChangeRemoveNode
         };
-        self.removed.contains(&member_id) || changes.any(removes)
+        self.removed.contains(&member_id) || changes(entries).any(removes)
     }
 
     /// Refuses the directory of a member that was removed, and files that are not of one member. `entries` are those

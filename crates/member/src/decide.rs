@@ -677,6 +677,10 @@ impl Decide {
             return;
         }
         let (durable, status) = (self.raft.durable_index(), self.raft.status());
+        if status.transferee != raft::NONE {
+            // Somebody is about to take over already.
+            return;
+        }
         let can_lead = |peer: &&raft::PeerStatus| {
             peer.id != status.id && !peer.learner && peer.recent_active && peer.matched > durable
         };

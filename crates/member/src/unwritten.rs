@@ -14,6 +14,8 @@ pub(crate) struct Unwritten {
     bytes: u64,
     /// Ticks so far.
     now: u64,
+    /// When a write ended last.
+    moved: u64,
     /// From this tick on a stuck disk may be complained of again.
     next_complaint: u64,
 }
@@ -36,6 +38,7 @@ impl Unwritten {
     /// All writes up to this number are durable.
     pub(crate) fn ended(&mut self, number: u64) {
         while self.writes.front().is_some_and(|write| write.number <= number) {
+            self.moved = self.now;
             let write = self.writes.pop_front().expect("just looked at");
             self.bytes -= write.bytes;
         }
@@ -50,9 +53,10 @@ impl Unwritten {
         self.bytes
     }
 
-    /// Whether the oldest write has been on its way for more than `patience` ticks.
+    /// Whether there are writes on their way and for more than `patience` ticks none has ended: a disk that is slow is
+    /// not stuck.
     pub(crate) fn is_stuck(&self, patience: u64) -> bool {
-        let stuck = |write: &Write| self.now - write.began > patience;
+        let stuck = |write: &Write| self.now - write.began.max(self.moved) > patience;
         self.now >= self.next_complaint && self.writes.front().is_some_and(stuck)
     }
 
@@ -92,7 +96,9 @@ mod tests {
         // The disk moves, if slowly.
         unwritten.ended(1);
         unwritten.began(3, &[]);
-        assert!(unwritten.is_stuck(10), "the second write is old as well");
+        assert!(!unwritten.is_stuck(10));
+        pass(&mut unwritten, 11);
+        assert!(unwritten.is_stuck(10));
         unwritten.ended(2);
         assert!(!unwritten.is_stuck(10));
         assert_eq!(unwritten.bytes(), 0);

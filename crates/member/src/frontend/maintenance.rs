@@ -138,6 +138,8 @@ impl Frontend {
 
     /// Everything applied is in the file now.
     pub(super) fn pinned(&mut self, id: u64, result: Result<bbolt::Snapshot, Status>) {
+        // The file may be of after authentication was enabled, which whoever asked was not checked against.
+        let result = self.check_auth().and(result);
         let Some(Waiting { what, caller, .. }) = self.waiting.get_mut(&id) else {
             return;
         };

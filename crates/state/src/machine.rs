@@ -233,7 +233,18 @@ impl Machine {
 
     /// Applies a request of a client. In etcd's order: the role that changes of users need, the CORRUPT alarm, the
     /// NOSPACE alarm, permissions, the quota (which spoils the answer, not the write), the store.
-    fn apply_request(&mut self, turn: &mut Turn, request: Request, caller: &Caller) -> Result<Answer, Error> {
+    fn apply_request(
+        &mut self,
+        turn: &mut Turn,
+        mut request: Request,
+        caller: &Caller,
+    ) -> Result<Answer, Error> {
+        if let Request::Txn(txn) = &mut request
+            && !turn.waits
+            && self.strips_ranges()
+        {
+            txn::strip_ranges(txn);
+        }
         if let Err(refused) = self.auth.check_admin(&request, caller) {
             return Ok(Err(refused));
         }
@@ -332,10 +343,7 @@ impl Machine {
         }
     }
 
-    fn txn(&mut self, turn: &Turn, mut request: pb::TxnRequest) -> Result<Answer, Error> {
-        if !turn.waits && self.strips_ranges() {
-            txn::strip_ranges(&mut request);
-        }
+    fn txn(&mut self, turn: &Turn, request: pb::TxnRequest) -> Result<Answer, Error> {
         let reader = self.store.reader();
         let path = txn::Path::decide(&reader, &request, mvcc::Wait::Yes)?;
         let compares = request.compare.len() as u64;
@@ -358,8 +366,8 @@ impl Machine {
         }
     }
 
-    /// Whether a txn that nobody here waits for loses its ranges before its checks: so do all
-    /// members up to 3.6, and a member that did not would differ from them where a check fails.
+    /// Whether a txn that nobody here waits for loses its ranges before its checks, that of permissions too: so do all
+    /// members up to 3.6 (etcd: v3.6 server/etcdserver/server.go, removeNeedlessRangeReqs), and a member that did not would differ from them where a check fails.
     fn strips_ranges(&self) -> bool {
         // The lowest of all stands for a cluster whose members have not been asked yet.
         let version = self.shared.membership.version;

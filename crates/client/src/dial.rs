@@ -138,11 +138,16 @@ async fn carry(mut connection: Connection<Box<dyn Io>, Bytes>, keepalive: Keepal
         let _ = connection.await;
         return;
     };
+    // As grpc-go does, which gives a timeout of nothing its usual one.
+    let patience = match keepalive.timeout.is_zero() {
+        true => Duration::from_secs(20),
+        false => keepalive.timeout,
+    };
     let silent = async {
         loop {
             tokio::time::sleep(keepalive.time.max(PING_INTERVAL_MIN)).await;
             let ping = pings.ping(Ping::opaque());
-            match tokio::time::timeout(keepalive.timeout, ping).await {
+            match tokio::time::timeout(patience, ping).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) | Err(_) => return,
             }

@@ -175,7 +175,11 @@ impl<'a, S: Service> Joining<'a, S> {
         let prefix = registry::members_prefix(self.token);
         while seen.registry.len() < seen.size {
             match self.service.changes(&prefix, seen.revision + 1).await {
-                Err(_) => return self.look().await,
+                Err(_) => {
+                    // A service that breaks watches off at once is not to be asked without end.
+                    self.back_off("wait for peers").await;
+                    return self.look().await;
+                }
                 Ok(entries) => {
                     for entry in entries {
                         self.add(&mut seen.registry, entry);

@@ -77,8 +77,27 @@ impl Grpc {
         Ok(())
     }
 
+    /// The next connection is to another endpoint first: this one may accept connections and answer nothing.
+    fn turn_away(&mut self) {
+        self.client = None;
+        self.watch = None;
+        self.config.endpoints.rotate_left(1);
+    }
+
     /// One request. A connection that it fails on is not used again.
     async fn ask<A: Message + Default>(&mut self, method: &str, request: &impl Message) -> Result<A, String> {
+        let answer = self.ask_once(method, request).await;
+        if answer.is_err() {
+            self.turn_away();
+        }
+        answer
+    }
+
+    async fn ask_once<A: Message + Default>(
+        &mut self,
+        method: &str,
+        request: &impl Message,
+    ) -> Result<A, String> {
         let deadline = Instant::now() + self.request_timeout;
         self.connect(deadline).await?;
         let client = self.client.take().ok_or(TIMED_OUT)?;
@@ -151,21 +170,25 @@ impl Service for Grpc {
             None => match self.watch(prefix, from).await {
                 Ok(stream) => stream,
                 Err(error) => {
-                    self.client = None;
+                    self.turn_away();
                     return Err(error);
                 }
             },
         };
         let answer = match stream.next().await {
             Ok(Some(answer)) => answer,
-            Ok(None) => return Err("the watch ended".to_owned()),
+            Ok(None) => {
+                self.turn_away();
+                return Err("the watch ended".to_owned());
+            }
             Err(status) => {
-                self.client = None;
+                self.turn_away();
                 return Err(status.to_string());
             }
         };
         let answer = pb::WatchResponse::decode(answer).map_err(|error| error.to_string())?;
         if answer.canceled || answer.compact_revision != 0 {
+            self.turn_away();
             return Err(answer.cancel_reason);
         }
         self.watch = Some(stream);

@@ -40,8 +40,7 @@ pub fn run(program: &str, args: &[String], env: &[(String, String)]) -> ExitCode
         }
     };
     log.notices(&notices);
-    let words = std::iter::once(program).chain(args.iter().map(String::as_str));
-    log.info("Running: ").list("args", words).emit();
+    log.info("Running: ").list("args", told(program, args)).emit();
     report_panics(&log);
     descriptors::raise_limit();
     let code = serve(config, &log);
@@ -77,12 +76,31 @@ fn refuse(error: &ConfigError, program: &str, args: &[String], notices: &[Notice
             .text("environment-variable", variable)
             .emit();
     } else {
-        let words = std::iter::once(program).chain(args.iter().map(String::as_str));
-        log.info("Running: ").list("args", words).emit();
+        log.info("Running: ").list("args", told(program, args)).emit();
         log.warn("failed to verify flags").error(error).emit();
     }
     log.flush();
     ExitCode::FAILURE
+}
+
+/// The command line without passwords.
+fn told(program: &str, args: &[String]) -> Vec<String> {
+    let mut words = vec![program.to_owned()];
+    let mut hides_next = false;
+    for word in args {
+        let (flag, value) = match word.split_once('=') {
+            Some((flag, value)) => (flag, Some(value)),
+            None => (word.as_str(), None),
+        };
+        let is_secret = flag.starts_with('-') && flag.ends_with("password");
+        words.push(match value {
+            Some(_) if is_secret => format!("{flag}={}", config::HIDDEN),
+            None if hides_next => config::HIDDEN.to_owned(),
+            _ => word.clone(),
+        });
+        hides_next = is_secret && value.is_none();
+    }
+    words
 }
 
 fn serve(config: Config, log: &Log) -> ExitCode {
@@ -233,4 +251,29 @@ pub fn notify_systemd(log: &Log) {
 
 fn path_text(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+
+    #[test]
+    fn passwords_are_not_told() {
+        let args = [
+            "--name=a",
+            "--discovery-password=x=y",
+            "--discovery-password",
+            "z",
+            "--force-new-cluster",
+        ];
+        let expected = [
+            "etcd",
+            "--name=a",
+            "--discovery-password=********",
+            "--discovery-password",
+            "********",
+            "--force-new-cluster",
+        ];
+        assert_eq!(told("etcd", &args.map(str::to_owned)), expected);
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::flags::Target;
 use super::value::{self, quote};
-use super::{ConfigError, Given, Notice};
+use super::{ConfigError, Given, HIDDEN, Notice};
 
 /// The variable of a flag: `ETCD_DATA_DIR` of `data-dir`.
 pub fn variable(flag: &str) -> String {
@@ -39,7 +39,10 @@ pub fn apply(
                 notices.push(
                     Notice::info("recognized and used environment variable")
                         .with("variable-name", &name)
-                        .with("variable-value", text),
+                        .with(
+                            "variable-value",
+                            if name.ends_with("PASSWORD") { HIDDEN } else { text },
+                        ),
                 );
                 target.give(value, given, notices);
             }

@@ -30,6 +30,9 @@ pub use value::{ALL_GATES, Span, parse_span, quote};
 use crate::log::Level;
 use crate::words::of_system;
 
+/// Stands in the log for a password.
+pub(crate) const HIDDEN: &str = "********";
+
 /// The settings that a server runs with. All checked; spans that mean "default" are replaced.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)] // Each field is the flag of its name: see the table.

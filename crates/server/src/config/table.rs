@@ -333,7 +333,7 @@ const CLUSTERING: [Flag; 25] = section("Clustering", [
     ("discovery-cert", TEXT, "", USED, "Discovery: client certificate."),
     ("discovery-key", TEXT, "", USED, "Discovery: key of the client certificate."),
     ("discovery-cacert", TEXT, "", USED, "Discovery: certificates to verify the server by."),
-    ("discovery-user", TEXT, "", USED, "Discovery: user, or user:password."),
+    ("discovery-user", TEXT, "", USED, "Discovery: the user's name."),
     ("discovery-password", TEXT, "", USED, "Discovery: password."),
     ("discovery-fallback", Kind::OneOf(&["exit", "proxy"]), "exit", USED, "What to do if discovery fails: exit."),
     ("discovery-srv", TEXT, "", USED, "DNS domain whose SRV records name the members of a new cluster."),

@@ -640,6 +640,10 @@ pub(crate) fn end(world: &mut World, fault: Fault) {
 /// All faults end.
 pub(crate) fn end_all(world: &mut World) {
     world.net.late = None;
+    let now = world.now;
+    for node in &mut world.nodes {
+        node.keep_time(now);
+    }
     end(world, Fault::Weather);
     end(world, Fault::Partition);
     for place in 0..world.nodes.len() {

@@ -294,7 +294,8 @@ impl World {
 
     /// The log has ended a lease.
     pub(crate) fn lease_ended(&mut self, id: i64) {
-        let fastest = self.nodes.iter().map(|node| node.rate).fold(1.0, f64::max);
+        let fastest = self.nodes.iter().map(|node| node.rate.max(node.rate_before));
+        let fastest = fastest.fold(1.0, f64::max);
         let (now, jumps) = (self.now, self.clock_jumps());
         let owner = self
             .lessees

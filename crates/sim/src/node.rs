@@ -293,6 +293,8 @@ pub struct Node {
     pub started: Instant,
     /// How fast its clock runs.
     pub rate: f64,
+    /// How fast it ran before it began to keep the world's time.
+    pub rate_before: f64,
     /// How fast the clock of the next process will run.
     pub next_rate: f64,
     /// How far its clock jumped ahead.
@@ -344,6 +346,7 @@ impl Node {
             started: Instant::default(),
             rate: 1.0,
             next_rate: 1.0,
+            rate_before: 1.0,
             jumped: Duration::ZERO,
             running: None,
             paused_until: Instant::default(),
@@ -359,6 +362,15 @@ impl Node {
     /// The process' own time at a moment of the world.
     pub fn local(&self, now: Instant) -> Instant {
         Instant::from_start(now.saturating_since(self.started).mul_f64(self.rate) + self.jumped)
+    }
+
+    /// From now on the clock runs as the world's does. Members that tick at different paces, without a pre-vote and with
+    /// logs of different length, may disturb each other's elections for minutes.
+    pub fn keep_time(&mut self, now: Instant) {
+        self.jumped = self.local(now).since_start();
+        self.started = now;
+        self.rate_before = self.rate;
+        (self.rate, self.next_rate) = (1.0, 1.0);
     }
 
     /// The moment of the world at which the process' own time is `local`.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use conformance::{Home, Program, Rig, Stop, eventually};
@@ -24,8 +24,17 @@ fn limited(mut rig: Rig, home: &Home, limit: u32) -> Rig {
         "#!/bin/sh\nulimit -n {limit}\nexec '{}' \"$@\"\n",
         rig.mainstay.display()
     );
-    fs::write(&script, text).expect("the script is written");
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("it can be run");
+    // By another process: a file that is open for writing here is so in every process that another test begins just
+    // now, and could not be run.
+    let mut writer = Command::new("/bin/sh");
+    writer
+        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+        .arg(&script);
+    let mut writer = writer.stdin(Stdio::piped()).spawn().expect("a shell");
+    let mut input = writer.stdin.take().expect("its input");
+    input.write_all(text.as_bytes()).expect("the script is sent");
+    drop(input);
+    assert!(writer.wait().expect("it ends").success());
     rig.mainstay = script;
     rig
 }

@@ -251,7 +251,8 @@ impl Machine {
         if let Some(refused) = self.refused_by_alarm(&request) {
             return Ok(Err(refused));
         }
-        if let Err(refused) = self.auth.check_keys(&request, caller, &self.leases) {
+        let rules = self.version_of_rules();
+        if let Err(refused) = self.auth.check_keys(&request, caller, &self.leases, rules) {
             return Ok(Err(refused));
         }
         let cost = match &request {
@@ -367,12 +368,18 @@ impl Machine {
     }
 
     /// Whether a txn that nobody here waits for loses its ranges before its checks, that of permissions too: so do all
-    /// members up to 3.6 (etcd: v3.6 server/etcdserver/server.go, removeNeedlessRangeReqs), and a member that did not would differ from them where a check fails.
+    /// members up to 3.6 (etcd: v3.6 server/etcdserver/server.go, removeNeedlessRangeReqs), and a member that did not
+    /// would differ from them where a check fails.
     fn strips_ranges(&self) -> bool {
+        self.version_of_rules() < Version::new(3, 7, 0)
+    }
+
+    /// The version by whose rules all members decide where releases differ.
+    fn version_of_rules(&self) -> Version {
         // The lowest of all stands for a cluster whose members have not been asked yet.
         let version = self.shared.membership.version;
         let decided = version.filter(|version| *version > MIN_CLUSTER_VERSION);
-        decided.unwrap_or(self.options.line.version()) < Version::new(3, 7, 0)
+        decided.unwrap_or(self.options.line.version())
     }
 
     fn writer(&mut self, answered: bool) -> Writer<'_> {

@@ -5,6 +5,7 @@
 
 mod go_sort;
 mod permit;
+mod ranges;
 
 use std::collections::BTreeMap;
 
@@ -84,6 +85,8 @@ pub(crate) struct Auth {
     pub(crate) revision: u64,
     users: BTreeMap<String, User>,
     roles: BTreeMap<String, Role>,
+    /// Forgotten with each change.
+    permits: permit::Permits,
 }
 
 impl Auth {
@@ -110,6 +113,7 @@ impl Auth {
 
     /// Makes a change, or says why not.
     pub(crate) fn change(&mut self, change: AuthChange, backend: &mut Backend) -> Result<(), Refusal> {
+        self.permits = permit::Permits::default();
         match change {
             AuthChange::Enable => return Ok(self.enable(backend)?),
             AuthChange::Disable => {

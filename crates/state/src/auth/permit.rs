@@ -3,13 +3,16 @@
 //!
 //! etcd: server/etcdserver/apply/auth.go, server/auth/range_perm_cache.go.
 
-use std::borrow::Cow;
-use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use api::authpb::{User, permission::Type};
 use api::error::{self, Status};
 use api::etcdserverpb::{self as pb, request_op};
+use api::version::Version;
 
+use bytes::Bytes;
+
+use super::ranges::{Ranges, Span, Ties};
 use super::{Auth, Caller, ROOT};
 use crate::entry::Request;
 use crate::leases::Leases;
@@ -23,16 +26,23 @@ impl Auth {
         }
     }
 
-    /// Whether the caller may read and write the keys of the request. This comes after the alarms.
+    /// Whether the caller may read and write the keys of the request. This comes after the alarms. `rules` is the
+    /// version whose members all decide alike.
     pub(crate) fn check_keys(
-        &self,
+        &mut self,
         request: &Request,
         caller: &Caller,
         leases: &Leases,
+        rules: Version,
     ) -> Result<(), Status> {
         if !self.enabled {
             return Ok(());
         }
+        let ties = match rules < Version::new(3, 7, 0) {
+            true => Ties::Behind,
+            false => Ties::ByEnd,
+        };
+        self.merge_permissions(&caller.user, ties);
         let gate = Gate {
             auth: self,
             caller,
@@ -68,21 +78,50 @@ impl Auth {
         }
     }
 
+    /// Merges the permissions of a user's roles, unless that is done.
+    fn merge_permissions(&mut self, user: &str, ties: Ties) {
+        if self.permits.ties != ties {
+            self.permits = Permits {
+                ties,
+                ..Permits::default()
+            };
+        }
+        if self.permits.by_user.contains_key(user) {
+            return;
+        }
+        if let Some(there) = self.users.get(user) {
+            let permit = Permit {
+                read: self.ranges(there, Type::Read, ties),
+                write: self.ranges(there, Type::Write, ties),
+            };
+            self.permits.by_user.insert(user.to_owned(), permit);
+        }
+    }
+
     /// The ranges of the user's roles that allow this.
-    fn ranges<'a>(&'a self, user: &'a User, wanted: Type) -> Vec<Range<'a>> {
+    fn ranges(&self, user: &User, wanted: Type, ties: Ties) -> Ranges {
         let roles = user.roles.iter().filter_map(|name| self.roles.get(name));
         let permissions = roles.flat_map(|role| &role.key_permission);
         let allowing = permissions.filter(|permission| {
             let kind = Type::try_from(permission.perm_type);
             kind == Ok(wanted) || kind == Ok(Type::Readwrite)
         });
-        allowing
-            .map(|permission| match permission.range_end.is_empty() {
-                true => Range::point(&permission.key),
-                false => Range::between(&permission.key, &permission.range_end),
-            })
-            .collect()
+        let spans = allowing.map(|permission| Span::new(&permission.key, &permission.range_end));
+        Ranges::new(spans, ties)
     }
+}
+
+/// What users may read and write, merged from their roles for those who asked since users or roles changed.
+#[derive(Debug, Default)]
+pub(super) struct Permits {
+    ties: Ties,
+    by_user: BTreeMap<String, Permit>,
+}
+
+#[derive(Debug)]
+struct Permit {
+    read: Ranges,
+    write: Ranges,
 }
 
 /// Who asks for what.
@@ -93,7 +132,7 @@ struct Gate<'a> {
 }
 
 impl Gate<'_> {
-    fn may(&self, wanted: Type, key: &[u8], range_end: &[u8]) -> Result<(), Status> {
+    fn may(&self, wanted: Type, key: &Bytes, range_end: &Bytes) -> Result<(), Status> {
         if self.caller.revision == 0 {
             return Err(error::USER_EMPTY);
         }
@@ -105,26 +144,29 @@ impl Gate<'_> {
         if is_root(user) {
             return Ok(());
         }
-        let allowed = self.auth.ranges(user, wanted);
-        let covered = match range_end.is_empty() {
-            true => {
-                let point = Range::point(key);
-                allowed.iter().any(|range| range.meets(&point))
-            }
-            false => covers(allowed, &Range::between(key, range_end)),
+        let permit = self.auth.permits.by_user.get(&self.caller.user);
+        let permit = permit.ok_or(error::PERMISSION_DENIED)?;
+        let ranges = match wanted {
+            Type::Write => &permit.write,
+            _ => &permit.read,
         };
-        match covered {
+        let span = Span::new(key, range_end);
+        let permitted = match range_end.is_empty() {
+            true => ranges.meet(&span),
+            false => ranges.hold(&span),
+        };
+        match permitted {
             true => Ok(()),
             false => Err(error::PERMISSION_DENIED),
         }
     }
 
     fn may_put(&self, put: &pb::PutRequest) -> Result<(), Status> {
-        self.may(Type::Write, &put.key, &[])?;
+        self.may(Type::Write, &put.key, &Bytes::new())?;
         // Who may not write a key of a lease must not hang others on it either.
         self.may_put_keys_of(put.lease)?;
         match put.prev_kv {
-            true => self.may(Type::Read, &put.key, &[]),
+            true => self.may(Type::Read, &put.key, &Bytes::new()),
             false => Ok(()),
         }
     }
@@ -139,7 +181,7 @@ impl Gate<'_> {
         lease
             .keys
             .iter()
-            .try_for_each(|key| self.may(Type::Write, key, &[]))
+            .try_for_each(|key| self.may(Type::Write, key, &Bytes::new()))
     }
 
     fn may_run(&self, txn: &pb::TxnRequest) -> Result<(), Status> {
@@ -175,104 +217,4 @@ pub(super) fn is_root(user: &User) -> bool {
 /// Whether a permission may be for this range.
 pub(super) fn is_range(key: &[u8], range_end: &[u8]) -> bool {
     !key.is_empty() && (range_end.is_empty() || range_end == [0] || key < range_end)
-}
-
-/// From a key to before another; an empty one stands behind all others (etcd: pkg/adt, BytesAffineComparable).
-struct Range<'a> {
-    from: &'a [u8],
-    to: Cow<'a, [u8]>,
-}
-
-impl<'a> Range<'a> {
-    fn point(key: &'a [u8]) -> Range<'a> {
-        Range {
-            from: key,
-            to: [key, &[0]].concat().into(),
-        }
-    }
-
-    fn between(key: &'a [u8], range_end: &'a [u8]) -> Range<'a> {
-        let is_open = range_end == [0];
-        Range {
-            from: key,
-            to: if is_open { &[] } else { range_end }.into(),
-        }
-    }
-
-    /// Whether a permission for this range has to do with the range that is asked for. In Go's order of questions: one
-    /// that ends before it begins meets those within which it begins.
-    fn meets(&self, wanted: &Range<'_>) -> bool {
-        let is_left = order(wanted.from, self.from).is_lt() && order(&wanted.to, self.from).is_le();
-        !is_left && order(wanted.from, &self.to).is_lt()
-    }
-}
-
-/// Whether ranges together hold all of one, with no gap between those that it meets.
-fn covers(mut allowed: Vec<Range<'_>>, wanted: &Range<'_>) -> bool {
-    allowed.retain(|range| range.meets(wanted));
-    allowed.sort_by(|one, other| order(one.from, other.from));
-    let Some((first, others)) = allowed.split_first() else {
-        return false;
-    };
-    let mut reached = &first.to;
-    for range in others {
-        if order(reached, range.from).is_lt() {
-            return false;
-        }
-        if order(&range.to, reached).is_gt() {
-            reached = &range.to;
-        }
-    }
-    order(first.from, wanted.from).is_le() && order(reached, &wanted.to).is_ge()
-}
-
-fn order(one: &[u8], other: &[u8]) -> Ordering {
-    match (one.is_empty(), other.is_empty()) {
-        (false, false) => one.cmp(other),
-        (one, other) => one.cmp(&other),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn permissions_together_cover_what_none_covers_alone() {
-        let ranges = |text: &'static [(&'static str, &'static str)]| -> Vec<Range<'static>> {
-            text.iter()
-                .map(|(from, to)| match to.is_empty() {
-                    true => Range::point(from.as_bytes()),
-                    false => Range::between(from.as_bytes(), to.as_bytes()),
-                })
-                .collect()
-        };
-        let check = |allowed, from: &str, to: &str, expected: bool| {
-            let wanted = Range::between(from.as_bytes(), to.as_bytes());
-            assert_eq!(
-                covers(ranges(allowed), &wanted),
-                expected,
-                "{allowed:?}: {from:?} to {to:?}"
-            );
-        };
-        check(&[("a", "c"), ("c", "f")], "b", "e", true);
-        check(&[("a", "c"), ("d", "f")], "b", "e", false);
-        check(&[("a", "z"), ("b", "c")], "b", "y", true);
-        check(&[("b", "z")], "a", "y", false);
-        check(&[("a", "\0")], "b", "\0", true);
-        check(&[("a", "z")], "b", "\0", false);
-        // A key alone holds the range to its successor.
-        check(&[("a", "")], "a", "a\0", true);
-        check(&[("a", "")], "a", "b", false);
-        // No key is the least one here, but the greatest.
-        check(&[("a", "\0")], "", "\0", false);
-        check(&[("\0", "\0")], "\0", "\0", true);
-        // What ends before it begins is allowed where it begins.
-        check(&[("a", "c")], "b", "a", true);
-        let meets = |from: &str, to: &str, key: &str| {
-            Range::between(from.as_bytes(), to.as_bytes()).meets(&Range::point(key.as_bytes()))
-        };
-        assert!(meets("a", "c", "b") && !meets("a", "c", "c") && meets("a", "\0", "zz"));
-        assert!(!meets("\0", "\0", ""));
-    }
 }

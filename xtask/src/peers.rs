@@ -30,18 +30,15 @@ pub fn build() -> Result<PathBuf, String> {
         }
         fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))?;
     }
-    go(&root().join("interop/tool"), &peers.join("tool"), &["."])?;
+    let tools = root().join("interop/tool");
+    go(&tools, &peers.join("tool"), &["."])?;
+    go(&tools, &peers.join("bbolt"), &["go.etcd.io/bbolt/cmd/bbolt"])?;
     Ok(peers)
 }
 
-/// Builds what the tests of the formats compare with, and runs those tests: bbolt's own tool over our
-/// data files, etcd's own log package over our logs and the other way round.
+/// Builds what the tests of the log compare with, and runs the tests of the formats: bbolt's own tool over
+/// our data files, etcd's own log package over our logs and the other way round.
 fn formats(peers: &Path) -> Result<(), String> {
-    go(
-        &root().join("interop/tool"),
-        &peers.join("bbolt"),
-        &["go.etcd.io/bbolt/cmd/bbolt"],
-    )?;
     let sources = root().join("crates/wal/tests/go");
     let source = |name: &str| sources.join(name).display().to_string();
     let (main, v36, v37) = (source("main.go"), source("v36.go"), source("v37.go"));

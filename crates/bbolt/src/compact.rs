@@ -23,7 +23,7 @@ pub fn compact(src: &Snapshot, dst: &Db) -> Result<(), Error> {
         let mut row = cursor.first()?;
         while let Some((key, value)) = row {
             if cursor.is_at_bucket() {
-                return Err(Error::Incompatible(key.to_vec()));
+                return Err(src.pin.inner.pager.incompatible(&key));
             }
             bytes += key.len() + value.len();
             batch.put(&name, key, value);

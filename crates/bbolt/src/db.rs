@@ -415,7 +415,10 @@ fn change_bucket(
     }
     if old.is_none() && !pending.create {
         if pending.iter().any(|(_, value)| value.is_some()) {
-            return Err(Error::BucketMissing(name.to_vec()));
+            return Err(Error::BucketMissing {
+                file: edit.pager.path.clone(),
+                name: name.to_vec(),
+            });
         }
         return Ok(cleared.then_some(None));
     }

@@ -83,13 +83,23 @@ pub enum Error {
     #[error("page size {0} is not a power of two from 1024 to 65536")]
     PageSize(u32),
     /// A put into a bucket that neither exists nor is created by the same batch.
-    #[error("there is no bucket {}", String::from_utf8_lossy(.0))]
-    BucketMissing(Vec<u8>),
-    /// A bucket is where a key was meant, or a key where a bucket was meant, or a bucket holds buckets where
-    /// only
-    /// keys are supported (compacting copy).
-    #[error("{} is not what the call needs: bucket and key were mixed up", String::from_utf8_lossy(.0))]
-    Incompatible(Vec<u8>),
+    #[error("{}: there is no bucket {}", file.display(), name.escape_ascii())]
+    BucketMissing {
+        /// The data file.
+        file: PathBuf,
+        /// The bucket.
+        name: Vec<u8>,
+    },
+    /// A bucket is where a key was meant, or a key where a bucket was meant, or a bucket holds buckets where only
+    /// keys are supported (compacting copy): a mistake of the caller, or damage of the file.
+    #[error("{}: {} is a bucket where a key was meant or a key where a bucket was meant: the file is damaged, or not etcd's; \
+             restore the member from a snapshot or remove and re-add it", file.display(), name.escape_ascii())]
+    Incompatible {
+        /// The data file.
+        file: PathBuf,
+        /// The bucket or key.
+        name: Vec<u8>,
+    },
     /// A key is empty or longer than 32,768 bytes, or a value is longer than 2^31 - 1 bytes.
     #[error("a key of {key_bytes} bytes with a value of {value_bytes} bytes cannot be stored")]
     Size {

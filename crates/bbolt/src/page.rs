@@ -124,6 +124,12 @@ impl Page {
                 }
             }
         }
+        // An empty page is written with zeros to its end: bytes where the first element would be are those of
+        // elements that a damaged count hides. With any other count the first element's place shows it.
+        let hidden = data_from..page.bytes.len().min(data_from + ELEMENT_BYTES);
+        if page.count == 0 && page.bytes[hidden].iter().any(|byte| *byte != 0) {
+            return Err("elements that its count does not tell of");
+        }
         Ok(page)
     }
 
@@ -333,6 +339,8 @@ mod tests {
             "neither branch nor leaf",
         );
         check(LEAF, leaf, (10, &[64]), "more elements than fit");
+        check(LEAF, leaf, (10, &[0]), "elements that its count does not tell of");
+        check(LEAF, &[], (0, &[7]), "");
         check(LEAF, leaf, (20, &[31]), "an element outside of the page");
         let gap = "an element that does not begin where the one before ends";
         check(LEAF, leaf, (20, &[33]), gap);

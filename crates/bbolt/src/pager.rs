@@ -187,6 +187,13 @@ impl Pager {
         }
     }
 
+    pub(crate) fn incompatible(&self, name: &[u8]) -> Error {
+        Error::Incompatible {
+            file: self.path.clone(),
+            name: name.to_vec(),
+        }
+    }
+
     pub(crate) fn io(&self, action: &'static str, source: io::Error) -> Error {
         Error::Io {
             file: self.path.clone(),

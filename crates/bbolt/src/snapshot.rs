@@ -154,7 +154,7 @@ impl Snapshot {
             Ok(at) if leaf.is_bucket(at) => parse_bucket(&leaf.value_shared(at), meta.high_water)
                 .map(Some)
                 .map_err(|what| self.pin.inner.pager.corrupt(meta.root, what)),
-            Ok(_) => Err(Error::Incompatible(name.to_vec())),
+            Ok(_) => Err(self.pin.inner.pager.incompatible(name)),
             Err(_) => Ok(None),
         }
     }

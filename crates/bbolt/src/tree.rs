@@ -304,7 +304,7 @@ impl Edit<'_> {
     }
 
     fn merge_leaf(&self, page: &Page, ops: &[Op], from: usize, to: usize) -> Result<Option<Node>, Error> {
-        let merged = Leaf::merge(page, ops, from, to).map_err(|key| Error::Incompatible(key.to_vec()))?;
+        let merged = Leaf::merge(page, ops, from, to).map_err(|key| self.pager.incompatible(&key))?;
         Ok(merged.map(Node::Leaf))
     }
 

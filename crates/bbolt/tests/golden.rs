@@ -139,7 +139,10 @@ fn buckets_within_buckets_are_kept_and_freed_whole() {
         let db = common::open(&path, small());
         let mut batch = Batch::new();
         batch.put(b"outer", Bytes::from_static(b"tree"), Bytes::from_static(b"no"));
-        assert!(matches!(db.commit(&batch), Err(bbolt::Error::Incompatible(_))));
+        assert!(matches!(
+            db.commit(&batch),
+            Err(bbolt::Error::Incompatible { .. })
+        ));
         common::assert_sound(&db, name);
         let mut batch = Batch::new();
         for n in 0..40 {
@@ -155,7 +158,7 @@ fn buckets_within_buckets_are_kept_and_freed_whole() {
         let copy = common::open(&dir.path().join("copy"), small());
         assert!(matches!(
             bbolt::compact(&db.snapshot(), &copy),
-            Err(bbolt::Error::Incompatible(_))
+            Err(bbolt::Error::Incompatible { .. })
         ));
         let mut batch = Batch::new();
         batch.delete_bucket(b"outer");

@@ -58,6 +58,8 @@ pub struct Decide {
     raft: Raft,
     archive: Archive,
     shared: Arc<Shared>,
+    /// What a rule of raft that was broken is told with.
+    place: String,
     /// How long a proposal may wait for a leader.
     request_timeout: Duration,
     election_ticks: u64,
@@ -161,6 +163,7 @@ impl Decide {
             raft,
             archive,
             shared,
+            place: format!("raft, log in {}", config.wal_dir().display()),
             request_timeout: config.request_timeout(),
             election_ticks: u64::from(config.election_ticks),
             catchup_entries: config.snapshot_catchup_entries,
@@ -222,7 +225,7 @@ impl Decide {
             ToDecide::Applied { index } => self.raft.applied(index),
             ToDecide::ConfApplied(ConfApplied { change }) => {
                 if let Err(fatal) = self.raft.apply_conf_change(change) {
-                    self.shared.fail(router, "raft", fatal.to_string());
+                    self.shared.fail(router, &self.place, fatal.to_string());
                 }
                 // A learner that became a voter serves from now on.
                 self.publish();
@@ -258,7 +261,7 @@ impl Decide {
         }
         match self.raft.step(message) {
             Ok(()) => {}
-            Err(error) if error.is_fatal() => self.shared.fail(router, "raft", error.to_string()),
+            Err(error) if error.is_fatal() => self.shared.fail(router, &self.place, error.to_string()),
             Err(raft::Error::PeerMisbehaved { .. }) => router.log(
                 LogLine::warn("dropped a message that makes no sense")
                     .with("remote-peer-id", format!("{from:x}")),

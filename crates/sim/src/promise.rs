@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use disk::mem::MemDisk;
+use disk::mem::{CrashMode, MemDisk};
 use wal::{HardState, Record, Records};
 
 /// The entries, the votes and the snapshots of a log.
@@ -12,16 +12,19 @@ use wal::{HardState, Record, Records};
 pub struct Promise {
     /// By index: term and content.
     entries: BTreeMap<u64, (u64, bytes::Bytes)>,
-    /// The newest mark: what is below it may be gone.
+    /// The newest mark that the commit reaches: what is below it may be gone. A mark beyond the commit counts for
+    /// nothing when the member starts (etcd: server/storage/wal/wal.go, ValidSnapshotEntries).
     mark: u64,
     hard_state: HardState,
 }
 
 impl Promise {
-    /// Reads a log up to where it ends or is damaged.
+    /// Reads a log up to where it ends or is damaged, through whatever keeps its process from reading it now.
     pub fn read(disk: &MemDisk, wal_dir: &Path) -> Promise {
+        let disk = disk.crash(0, CrashMode::KeepAll);
         let mut promise = Promise::default();
-        let Ok(mut records) = Records::open(disk, wal_dir) else {
+        let mut marks = Vec::new();
+        let Ok(mut records) = Records::open(&disk, wal_dir) else {
             return promise;
         };
         while let Ok(Some(located)) = records.next() {
@@ -31,11 +34,17 @@ impl Promise {
                     promise.entries.insert(entry.index, (entry.term, entry.data));
                 }
                 Ok(Record::State(state)) => promise.hard_state = state,
-                Ok(Record::Mark(mark)) => promise.mark = promise.mark.max(mark.index),
+                Ok(Record::Mark(mark)) => marks.push(mark.index),
                 Ok(_) => {}
                 Err(_) => break,
             }
         }
+        let commit = promise.hard_state.commit;
+        promise.mark = marks
+            .into_iter()
+            .filter(|mark| *mark <= commit)
+            .max()
+            .unwrap_or_default();
         promise
     }
 

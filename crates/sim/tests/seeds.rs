@@ -62,6 +62,8 @@ fn what_was_found_once_stays_mended() {
         (484, "a log whose entries followed an older mark"),
         // A member that joins was killed before it had applied its own addition.
         (832, "a new member that refused to start again"),
+        // A flipped bit made the count of a leaf with one element zero.
+        (2593, "a row that was there and was not found"),
     ] {
         let report = sim::run(seed, Duration::from_secs(30));
         assert_eq!(

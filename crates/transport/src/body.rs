@@ -1,16 +1,17 @@
-//! What is sent as the body of a request or an answer.
+//! The bodies of requests and answers: what is sent, and how what comes is read.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc::Receiver;
+use tokio::time::Instant;
 
-use crate::core::Share;
+use crate::READ_MAX;
+use crate::room::{Room, Sender, Share};
 
 /// A body that comes piece by piece, for as long as it takes.
 pub(crate) type Pieces = Pin<Box<dyn Body<Data = Bytes, Error = io::Error>>>;
@@ -69,6 +70,8 @@ pub(crate) enum ReadError {
     Cut,
     #[error("http: request body too large")]
     TooLarge,
+    #[error("it comes too slowly")]
+    TooSlow,
     #[error("too many bytes of unfinished requests")]
     NoRoom,
     #[error("{0}")]
@@ -84,11 +87,44 @@ impl From<hyper::Error> for ReadError {
     }
 }
 
-/// The next piece of a body, within `patience`; `None` at its end.
-pub(crate) async fn next_piece(body: &mut Incoming, patience: Duration) -> Result<Option<Bytes>, ReadError> {
+/// How fast a body has to come: who is slower holds memory, a place or a thread for nothing. The time that this
+/// member's own disk takes does not count.
+const BYTES_PER_SECOND_MIN: u64 = 32 << 10;
+/// The time over which that is looked at.
+const PACE_SPAN: Duration = Duration::from_secs(20);
+
+/// How fast a body comes.
+#[derive(Default)]
+pub(crate) struct Pace {
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    /// So many bytes came after so long a wait.
+    fn record(&mut self, waited: Duration, bytes: usize) -> Result<(), ReadError> {
+        self.waited += waited;
+        self.bytes += bytes as u64;
+        if self.waited < PACE_SPAN {
+            return Ok(());
+        }
+        if self.bytes < BYTES_PER_SECOND_MIN * self.waited.as_secs() {
+            return Err(ReadError::TooSlow);
+        }
+        *self = Pace::default();
+        Ok(())
+    }
+}
+
+/// The next piece of a body, within the time that a connection may say nothing; `None` at its end.
+pub(crate) async fn next_piece<B>(body: &mut B) -> Result<Option<Bytes>, ReadError>
+where
+    B: Body<Data = Bytes> + Unpin,
+    ReadError: From<B::Error>,
+{
     loop {
         let frame = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
-        let frame = tokio::time::timeout(patience, frame).await;
+        let frame = tokio::time::timeout(READ_MAX, frame).await;
         let Some(frame) = frame.map_err(|_| ReadError::Timeout)? else {
             return Ok(None);
         };
@@ -98,15 +134,31 @@ pub(crate) async fn next_piece(body: &mut Incoming, patience: Duration) -> Resul
     }
 }
 
+/// As [`next_piece`], of a body that has an end and has to get there.
+pub(crate) async fn next_of_many<B>(body: &mut B, pace: &mut Pace) -> Result<Option<Bytes>, ReadError>
+where
+    B: Body<Data = Bytes> + Unpin,
+    ReadError: From<B::Error>,
+{
+    let asked = Instant::now();
+    let piece = next_piece(body).await?;
+    pace.record(asked.elapsed(), piece.as_ref().map_or(0, Bytes::len))?;
+    Ok(piece)
+}
+
 /// As [`whole`], where what has come so far is counted.
-pub(crate) async fn whole_within(
-    body: &mut Incoming,
+pub(crate) async fn whole_within<B>(
+    body: &mut B,
     bytes_max: u64,
-    patience: Duration,
     share: &mut Share<'_>,
-) -> Result<Bytes, ReadError> {
+) -> Result<Bytes, ReadError>
+where
+    B: Body<Data = Bytes> + Unpin,
+    ReadError: From<B::Error>,
+{
     let mut all = BytesMut::new();
-    while let Some(piece) = next_piece(body, patience).await? {
+    let mut pace = Pace::default();
+    while let Some(piece) = next_of_many(body, &mut pace).await? {
         if all.len() as u64 + piece.len() as u64 > bytes_max {
             return Err(ReadError::TooLarge);
         }
@@ -118,12 +170,77 @@ pub(crate) async fn whole_within(
     Ok(all.freeze())
 }
 
-/// All of a body of at most `bytes_max`, each piece of it within `patience`.
-pub(crate) async fn whole(
-    body: &mut Incoming,
-    bytes_max: u64,
-    patience: Duration,
-) -> Result<Bytes, ReadError> {
-    let alone = AtomicU64::new(0);
-    whole_within(body, bytes_max, patience, &mut Share::new(&alone)).await
+/// All of a body of at most `bytes_max`.
+pub(crate) async fn whole<B>(body: &mut B, bytes_max: u64) -> Result<Bytes, ReadError>
+where
+    B: Body<Data = Bytes> + Unpin,
+    ReadError: From<B::Error>,
+{
+    let alone = Room::default();
+    whole_within(body, bytes_max, &mut Share::new(&alone, Sender::Asker(None))).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_trickles_is_too_slow_and_who_waits_for_our_disk_is_not() {
+        let mut trickle = Pace::default();
+        let second = Duration::from_secs(1);
+        let ended = (0..60).position(|_| trickle.record(second, 1).is_err());
+        assert_eq!(ended, Some(19));
+        let mut slow = Pace::default();
+        for _ in 0..600 {
+            slow.record(second, 40_000).unwrap();
+        }
+        let mut after_a_burst = Pace::default();
+        after_a_burst.record(second, 100 << 20).unwrap();
+        let ended = (0..60).position(|_| after_a_burst.record(second, 1).is_err());
+        assert_eq!(ended, Some(38), "what came before the last span does not count");
+    }
+
+    /// So many bytes a second, up to a length.
+    struct Trickle {
+        pieces: usize,
+        bytes: usize,
+        clock: tokio::time::Interval,
+    }
+
+    impl Body for Trickle {
+        type Data = Bytes;
+        type Error = hyper::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+            if self.pieces == 0 {
+                return Poll::Ready(None);
+            }
+            std::task::ready!(self.clock.poll_tick(cx));
+            self.pieces -= 1;
+            Poll::Ready(Some(Ok(Frame::data(vec![0; self.bytes].into()))))
+        }
+    }
+
+    #[test]
+    fn a_body_that_trickles_is_not_waited_for() {
+        let read = |pieces: usize, bytes: usize| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let clock = tokio::time::interval(Duration::from_secs(1));
+                let mut body = Trickle { pieces, bytes, clock };
+                let read = whole(&mut body, 16 << 20).await;
+                (read.map(|all| all.len()), body.pieces)
+            })
+        };
+        assert_eq!(read(10, 1), (Ok(10), 0), "a small one may be slow");
+        assert_eq!(read(100, 40_000), (Ok(4_000_000), 0));
+        assert_eq!(read(100, 1), (Err(ReadError::TooSlow), 79));
+    }
 }

@@ -11,7 +11,6 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
 
-use crate::READ_MAX;
 use crate::body::{self, Outbound};
 use crate::dial::Dialer;
 use crate::host::Answer;
@@ -201,7 +200,7 @@ pub(crate) fn request_of(url: &Url, call: Call) -> Result<Request<Outbound>, Str
 
 /// The whole answer. To be called with a limit.
 pub(crate) async fn read_answer(mut response: Head) -> Result<Answer, String> {
-    let body = body::whole(response.body_mut(), ANSWER_BYTES_MAX, READ_MAX).await;
+    let body = body::whole(response.body_mut(), ANSWER_BYTES_MAX).await;
     let body = body.map_err(|error| error.to_string())?;
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers = response.headers().iter();

@@ -13,6 +13,7 @@ use crate::dial::Dialer;
 use crate::headers::Identity;
 use crate::host::{Count, Host};
 use crate::peer::{Peer, go_name};
+use crate::room::Room;
 
 /// See the module.
 pub(crate) struct Core {
@@ -26,8 +27,8 @@ pub(crate) struct Core {
     overloaded: AtomicU64,
     /// Numbers of streams and of files.
     last_number: AtomicU64,
-    /// Bytes of posts that have not come as a whole.
-    pub(crate) gathered: AtomicU64,
+    /// For requests of which not all has come.
+    pub(crate) room: Room,
     /// Snapshots under way to others.
     pub(crate) sending: AtomicUsize,
     /// Who sends this member a snapshot, and whether it is a stranger.
@@ -50,7 +51,7 @@ impl Core {
             peers: RwLock::default(),
             overloaded: AtomicU64::new(0),
             last_number: AtomicU64::new(0),
-            gathered: AtomicU64::new(0),
+            room: Room::default(),
             sending: AtomicUsize::new(0),
             receiving: Mutex::default(),
         }
@@ -125,54 +126,5 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// Bytes of all unfinished posts together. One alone may have more: a message has up to its own limit.
-const GATHERED_BYTES_MAX: u64 = 128 << 20;
-
-/// What one unfinished post has of these bytes, as long as it is held.
-pub(crate) struct Share<'a> {
-    all: &'a AtomicU64,
-    own: u64,
-}
-
-impl<'a> Share<'a> {
-    pub(crate) fn new(all: &'a AtomicU64) -> Share<'a> {
-        Share { all, own: 0 }
-    }
-
-    /// Whether there is room for so many bytes more.
-    pub(crate) fn grow(&mut self, bytes: u64) -> bool {
-        let before = self.all.fetch_add(bytes, Ordering::SeqCst);
-        let is_alone = before == self.own;
-        self.own += bytes;
-        is_alone || before + bytes <= GATHERED_BYTES_MAX
-    }
-}
-
-impl Drop for Share<'_> {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.own, Ordering::SeqCst);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unfinished_posts_share_their_room() {
-        let all = AtomicU64::new(0);
-        let mut alone = Share::new(&all);
-        assert!(alone.grow(500 << 20), "a message may be large");
-        let mut small = Share::new(&all);
-        assert!(!small.grow(1));
-        drop(alone);
-        assert!(small.grow(100 << 20));
-        let mut third = Share::new(&all);
-        assert!(third.grow(20 << 20) && !third.grow(20 << 20));
-        drop((small, third));
-        assert_eq!(all.load(Ordering::SeqCst), 0);
     }
 }

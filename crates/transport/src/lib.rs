@@ -34,6 +34,7 @@ mod pool;
 mod prober;
 mod reader;
 mod receiving;
+mod room;
 mod serve;
 mod shipping;
 mod transport;

@@ -66,7 +66,7 @@ async fn post(
         let request = client::request(Method::POST, url, PATH, headers, body)?;
         let sent = tokio::time::timeout(READ_MAX, wire.send(request)).await;
         let mut response = sent.map_err(|_| "i/o timeout".to_owned())??;
-        let text = body::whole(response.body_mut(), ANSWER_BYTES_MAX, READ_MAX).await;
+        let text = body::whole(response.body_mut(), ANSWER_BYTES_MAX).await;
         let text = text.map_err(|error| error.to_string())?;
         Ok::<_, String>((response, text))
     };

@@ -107,7 +107,7 @@ async fn ask(core: &Core, url: &api::url::Url, kept: &mut Option<Wire>) -> Resul
     };
     let request = client::request(Method::GET, url, PATH, HeaderMap::new(), Outbound::Full(None))?;
     let mut response = wire.send_patiently(request, READ_MAX).await?;
-    let text = body::whole(response.body_mut(), ANSWER_BYTES_MAX, READ_MAX).await;
+    let text = body::whole(response.body_mut(), ANSWER_BYTES_MAX).await;
     let text = text.map_err(|error| error.to_string())?;
     if response.status() != StatusCode::OK {
         let status = response.status();

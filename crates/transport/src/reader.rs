@@ -115,7 +115,7 @@ async fn dial(core: &Core, peer: &Peer, kind: StreamKind) -> Result<Stream, Stri
         if head.status == StatusCode::OK {
             return Ok(Stream { body, _wire: wire });
         }
-        let text = body::whole(&mut body, REFUSAL_BYTES_MAX, READ_MAX).await;
+        let text = body::whole(&mut body, REFUSAL_BYTES_MAX).await;
         let text = text.map_err(|error| error.to_string())?;
         let text = String::from_utf8_lossy(&text).into_owned();
         Err(refused(core, peer, head.status, &head.headers, &text))
@@ -173,7 +173,7 @@ async fn read(core: &Core, peer: &Peer, kind: StreamKind, body: &mut Incoming) -
     };
     let mut messages = Vec::new();
     loop {
-        let piece = match body::next_piece(body, READ_MAX).await {
+        let piece = match body::next_piece(body).await {
             Ok(Some(piece)) => piece,
             Ok(None) if decoder.is_between_messages() => return End::Closed("EOF"),
             Ok(None) => return End::Broken("unexpected EOF".to_owned()),

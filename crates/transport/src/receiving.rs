@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use disk::Open;
@@ -16,13 +16,13 @@ use raft::{Message, MessageKind};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
 
-use crate::READ_MAX;
-use crate::body::{self, ReadError};
-use crate::core::{Core, Share};
+use crate::body::{self, Pace, ReadError};
+use crate::core::Core;
 use crate::framing::{Decoder, FrameError, SNAPSHOT_MESSAGE_BYTES_MAX};
 use crate::host::{Answer, Count};
 use crate::lane::lock;
 use crate::message::Received;
+use crate::room::Share;
 
 /// Snapshots that may come at once from those who are not known as members. A member always has a place, one
 /// snapshot at a time: only a leader sends any.
@@ -36,12 +36,6 @@ enum ToFile {
     /// That was all: the file is to be accepted.
     End,
 }
-
-/// How fast a file has to come: who is slower holds a place and a thread for nothing. The time that this
-/// member's own disk takes does not count.
-const BYTES_PER_SECOND_MIN: u64 = 32 << 10;
-/// The time over which that is looked at.
-const PACE_SPAN: Duration = Duration::from_secs(20);
 
 /// The place of a snapshot that comes, as long as it is held.
 struct Place<'a> {
@@ -72,34 +66,12 @@ impl Drop for Place<'_> {
     }
 }
 
-/// How fast a file comes.
-#[derive(Default)]
-struct Pace {
-    waited: Duration,
-    bytes: u64,
-}
-
-impl Pace {
-    /// So many bytes came after so long a wait.
-    fn record(&mut self, waited: Duration, bytes: usize) -> Result<(), String> {
-        self.waited += waited;
-        self.bytes += bytes as u64;
-        if self.waited < PACE_SPAN {
-            return Ok(());
-        }
-        if self.bytes < BYTES_PER_SECOND_MIN * self.waited.as_secs() {
-            return Err("it comes too slowly".to_owned());
-        }
-        *self = Pace::default();
-        Ok(())
-    }
-}
-
-/// Takes a snapshot out of a request, and says what to answer. `sender` is the address it comes from.
-pub(crate) async fn run(core: &Arc<Core>, body: &mut Incoming, sender: &str) -> Answer {
+/// Takes a snapshot out of a request, and says what to answer. `sender` is the address it comes from, `share` what
+/// it may gather before the file.
+pub(crate) async fn run(core: &Arc<Core>, body: &mut Incoming, sender: &str, share: Share<'_>) -> Answer {
     let begun = Instant::now();
     let mut decoder = Decoder::new(SNAPSHOT_MESSAGE_BYTES_MAX);
-    let read = read_message(&mut decoder, body, Share::new(&core.gathered)).await;
+    let read = read_message(&mut decoder, body, share).await;
     let message = match read {
         Ok(message) => message,
         Err(reason) => {
@@ -168,6 +140,7 @@ async fn read_message(
     body: &mut Incoming,
     mut share: Share<'_>,
 ) -> Result<Option<Message>, String> {
+    let mut pace = Pace::default();
     loop {
         match decoder.next_message() {
             Ok(Some(Received::Message(message))) => return Ok(Some(message)),
@@ -176,7 +149,7 @@ async fn read_message(
             Err(error) => return Err(error.to_string()),
             Ok(None) => {}
         }
-        match body::next_piece(body, READ_MAX).await {
+        match body::next_of_many(body, &mut pace).await {
             Ok(Some(piece)) if share.grow(piece.len() as u64) => decoder.push(&piece),
             Ok(Some(_)) => return Err(ReadError::NoRoom.to_string()),
             Ok(None) if decoder.is_between_messages() => return Err("EOF".to_owned()),
@@ -263,11 +236,9 @@ async fn feed(
             // It says itself why it takes no more.
             return Ok(());
         }
-        let asked = Instant::now();
-        next = body::next_piece(body, READ_MAX)
+        next = body::next_of_many(body, &mut pace)
             .await
             .map_err(|error| error.to_string())?;
-        pace.record(asked.elapsed(), next.as_ref().map_or(0, Bytes::len))?;
     }
     let _ = sender.send(ToFile::End).await;
     Ok(())
@@ -323,25 +294,4 @@ fn write_pieces(core: &Core, path: &Path, pieces: &mut Receiver<ToFile>) -> io::
     core.count(Count::SnapshotFileSynced(written.elapsed()));
     core.count(Count::SnapshotFileSaved(begun.elapsed()));
     Ok(offset)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_trickles_is_too_slow_and_who_waits_for_our_disk_is_not() {
-        let mut trickle = Pace::default();
-        let second = Duration::from_secs(1);
-        let ended = (0..60).position(|_| trickle.record(second, 1).is_err());
-        assert_eq!(ended, Some(19));
-        let mut slow = Pace::default();
-        for _ in 0..600 {
-            slow.record(second, 40_000).unwrap();
-        }
-        let mut after_a_burst = Pace::default();
-        after_a_burst.record(second, 100 << 20).unwrap();
-        let ended = (0..60).position(|_| after_a_burst.record(second, 1).is_err());
-        assert_eq!(ended, Some(38), "what came before the last span does not count");
-    }
 }

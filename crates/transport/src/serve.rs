@@ -17,7 +17,7 @@ use member::LogLine;
 use tokio::sync::oneshot;
 
 use crate::body::{self, Outbound, ReadError};
-use crate::core::{Core, Share};
+use crate::core::Core;
 use crate::framing::MESSAGE_BYTES_MAX;
 use crate::headers::{self, CLUSTER_ID, FROM, PEER_URLS, TO, VERSION};
 use crate::host::{Answer, Count, Question, Reply};
@@ -25,6 +25,7 @@ use crate::host_header::host_refusal;
 use crate::io::{Connection, HyperIo, TokioTimer};
 use crate::message::{self, Received};
 use crate::peer::StreamKind;
+use crate::room::{Sender, Share};
 use crate::transport::Remotes;
 use crate::writer::Writer;
 use crate::{READ_MAX, pipeline, prober, reader, receiving, shipping};
@@ -41,11 +42,10 @@ pub(crate) async fn serve(
     socket: impl Connection + 'static,
     address: Option<SocketAddr>,
 ) {
-    let sender = address.map_or_else(|| "@".to_owned(), |address| address.to_string());
     let service = service_fn(|request: Request<Incoming>| {
-        let (core, remotes, sender) = (core.clone(), remotes.clone(), sender.clone());
+        let (core, remotes) = (core.clone(), remotes.clone());
         async move {
-            match respond(&core, &remotes, request, &sender).await {
+            match respond(&core, &remotes, request, address).await {
                 Some(response) => Ok::<_, Gone>(response),
                 None => Err(Gone),
             }
@@ -76,17 +76,17 @@ async fn respond(
     core: &Arc<Core>,
     remotes: &Remotes,
     request: Request<Incoming>,
-    sender: &str,
+    address: Option<SocketAddr>,
 ) -> Option<Response<Outbound>> {
     if let Some(reason) = host_refusal(&request) {
         return Some(refuse_host(reason));
     }
     let path = request.uri().path();
     if path == pipeline::PATH {
-        return Some(whole(post(core, remotes, request, sender).await));
+        return Some(whole(post(core, remotes, request, address).await));
     }
     if path == shipping::PATH {
-        return Some(whole(snapshot(core, remotes, request, sender).await));
+        return Some(whole(snapshot(core, remotes, request, address).await));
     }
     if path.starts_with("/raft/stream/") {
         return Some(stream(core, remotes, &request));
@@ -97,7 +97,7 @@ async fn respond(
     if path.starts_with("/raft/") {
         return Some(whole(Answer::error(404, "404 page not found")));
     }
-    other(core, request).await.map(whole)
+    other(core, request, address).await.map(whole)
 }
 
 /// As Go, which has the reason in the first line as well.
@@ -117,7 +117,12 @@ fn refuse_host(reason: &'static str) -> Response<Outbound> {
 }
 
 /// A message as a request of its own.
-async fn post(core: &Arc<Core>, remotes: &Remotes, mut request: Request<Incoming>, sender: &str) -> Answer {
+async fn post(
+    core: &Arc<Core>,
+    remotes: &Remotes,
+    mut request: Request<Incoming>,
+    address: Option<SocketAddr>,
+) -> Answer {
     if request.method() != Method::POST {
         return wrong_method("POST");
     }
@@ -132,12 +137,12 @@ async fn post(core: &Arc<Core>, remotes: &Remotes, mut request: Request<Incoming
                 .with("local-member-id", format!("{:x}", core.identity.id))
                 .with("error", error),
         );
-        core.count(Count::ReceiveFailed(sender.to_owned()));
+        core.count(Count::ReceiveFailed(name(address)));
         Answer::error(400, told).with(CLUSTER_ID, &cluster)
     };
-    let mut share = Share::new(&core.gathered);
+    let mut share = Share::new(&core.room, sender(core, request.headers(), address));
     let body = request.body_mut();
-    let bytes = match body::whole_within(body, MESSAGE_BYTES_MAX, READ_MAX, &mut share).await {
+    let bytes = match body::whole_within(body, MESSAGE_BYTES_MAX, &mut share).await {
         Ok(bytes) => bytes,
         Err(error) => {
             let text = "failed to read Raft message";
@@ -179,7 +184,7 @@ async fn snapshot(
     core: &Arc<Core>,
     remotes: &Remotes,
     mut request: Request<Incoming>,
-    sender: &str,
+    address: Option<SocketAddr>,
 ) -> Answer {
     if request.method() != Method::POST {
         core.count(Count::SnapshotReceiveFailed(None));
@@ -191,7 +196,8 @@ async fn snapshot(
         return Answer::error(412, error).with(CLUSTER_ID, &cluster);
     }
     add_remote(core, remotes, request.headers());
-    let answer = receiving::run(core, request.body_mut(), sender).await;
+    let share = Share::new(&core.room, sender(core, request.headers(), address));
+    let answer = receiving::run(core, request.body_mut(), &name(address), share).await;
     answer.with(CLUSTER_ID, &cluster)
 }
 
@@ -262,6 +268,21 @@ fn admit_stream(
     Ok((peer, kind))
 }
 
+/// Where a request comes from, in the log and the metrics.
+fn name(address: Option<SocketAddr>) -> String {
+    address.map_or_else(|| "@".to_owned(), |address| address.to_string())
+}
+
+/// Whose room a message takes.
+fn sender(core: &Core, headers: &HeaderMap, address: Option<SocketAddr>) -> Sender {
+    let from = headers::get(headers, FROM).and_then(headers::parse_id);
+    let peer = from.and_then(|from| core.peer(from));
+    match peer.filter(|peer| !peer.is_remote) {
+        Some(peer) => Sender::Member(peer.id),
+        None => Sender::Stranger(address.map(|address| address.ip())),
+    }
+}
+
 /// Somebody who is not known (yet) says where it can be reached: rafthttp/util.go, addRemoteFromRequest.
 fn add_remote(core: &Core, remotes: &Remotes, headers: &HeaderMap) {
     if let Some(from) = headers::get(headers, FROM).and_then(headers::parse_id) {
@@ -282,10 +303,10 @@ fn add_remote_with(core: &Core, remotes: &Remotes, from: u64, headers: &HeaderMa
 }
 
 /// What is not raft's.
-async fn other(core: &Core, mut request: Request<Incoming>) -> Option<Answer> {
-    let mut share = Share::new(&core.gathered);
+async fn other(core: &Core, mut request: Request<Incoming>, address: Option<SocketAddr>) -> Option<Answer> {
+    let mut share = Share::new(&core.room, Sender::Asker(address.map(|address| address.ip())));
     let body = request.body_mut();
-    let body = match body::whole_within(body, QUESTION_BYTES_MAX, READ_MAX, &mut share).await {
+    let body = match body::whole_within(body, QUESTION_BYTES_MAX, &mut share).await {
         Ok(body) => body,
         Err(ReadError::TooLarge) => return Some(Answer::error(413, "http: request body too large")),
         Err(_) => return None,

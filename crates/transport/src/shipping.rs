@@ -12,7 +12,6 @@ use member::{LogLine, Parcel, human_bytes};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::oneshot;
 
-use crate::READ_MAX;
 use crate::body::{self, Outbound};
 use crate::client::{self, Wire};
 use crate::core::{Core, Place};
@@ -138,7 +137,7 @@ async fn post(
         }
     };
     let mut response = answered?;
-    let text = body::whole(response.body_mut(), ANSWER_BYTES_MAX, READ_MAX).await;
+    let text = body::whole(response.body_mut(), ANSWER_BYTES_MAX).await;
     let text = text.map_err(|error| error.to_string())?;
     pipeline::check_answer(
         core,

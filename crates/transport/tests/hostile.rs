@@ -287,3 +287,45 @@ fn posts_without_end_do_not_fill_the_memory() {
     });
     assert!(matches!(failed, transport::Count::ReceiveFailed(_)));
 }
+
+#[test]
+fn strangers_without_end_hold_back_no_member() {
+    let (one, other) = pair();
+    let open = || {
+        let head = format!(
+            "POST /raft HTTP/1.1\r\n{}Connection: close\r\nContent-Length: 500000000\r\n\r\n",
+            identity(9)
+        );
+        let mut stream = std::net::TcpStream::connect(one.address).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let mut held = [open(), open()];
+    for stream in &mut held {
+        stream.write_all(&vec![7; (32 << 20) - (8 << 10)]).unwrap();
+    }
+    let garbage = vec![0xff; 32 << 10];
+    let post = |from: u64, body: &[u8]| raw(one.address, &request("POST", "/raft", &identity(from), body));
+    // They have all the room of strangers from their address once one more finds none.
+    let mut found = String::new();
+    for _ in 0..4000 {
+        found = post(9, &garbage);
+        if found.contains("error reading raft message") {
+            break;
+        }
+        assert!(found.contains("error unmarshalling raft message"), "{found}");
+        for stream in &mut held {
+            stream.write_all(&[7]).unwrap();
+        }
+    }
+    assert!(found.contains("error reading raft message"), "{found}");
+    let mut message = append(1, other.id, 1, 1);
+    message.entries[0].data = garbage.clone().into();
+    let answer = post(other.id, &transport::message::encode(&message));
+    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+    one.host.wait("the member's message", |told| {
+        told.delivered.contains(&message).then_some(())
+    });
+    let answer = raw(one.address, &request("POST", "/leases", "Host: x\r\n", &garbage));
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}

@@ -18,7 +18,7 @@ use crate::io::HyperIo;
 use crate::pool::Pool;
 
 /// How long a connection that nobody uses is kept. Go's side drops it after five seconds.
-const IDLE_MAX: Duration = Duration::from_secs(4);
+pub(crate) const IDLE_MAX: Duration = Duration::from_secs(4);
 /// Bytes of an answer that anybody here wants.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
@@ -27,8 +27,10 @@ const ANSWER_BYTES_MAX: u64 = 16 << 20;
 pub enum Purpose {
     /// Leases of clients, which expire if it takes long.
     Renewal,
-    /// Anything else.
+    /// Other questions of clients.
     Question,
+    /// What this member wants to know for itself.
+    Check,
 }
 
 /// A request to another member.
@@ -49,10 +51,10 @@ pub struct Call {
 }
 
 impl Call {
-    /// A GET without a body.
+    /// A GET without a body, of this member's own.
     pub fn get(path: &str, patience: Duration) -> Call {
         Call {
-            purpose: Purpose::Question,
+            purpose: Purpose::Check,
             method: "GET",
             path: path.to_owned(),
             headers: Vec::new(),

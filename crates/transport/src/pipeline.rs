@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use member::{Level, LogLine};
-use raft::MessageKind;
+use raft::{Message, MessageKind};
 
 use crate::body::{self, Outbound};
-use crate::client::{self, Wire};
+use crate::client::{self, IDLE_MAX, Wire};
 use crate::core::Core;
 use crate::headers::{self, CLUSTER_ID, CLUSTER_MISMATCH, INCOMPATIBLE_VERSION};
 use crate::host::Count;
@@ -25,7 +25,7 @@ pub(crate) const PATH: &str = "/raft";
 /// One of the connections: posts what waits, until it is aborted or the posts are closed and out.
 pub(crate) async fn run(core: Arc<Core>, peer: Arc<Peer>) {
     let mut wire = None;
-    while let Some(message) = peer.posts.next().await {
+    while let Some(message) = next(&peer, &mut wire).await {
         let bytes = Bytes::from(message::encode(&message));
         let len = bytes.len() as u64;
         let url = peer.url();
@@ -51,6 +51,17 @@ pub(crate) async fn run(core: Arc<Core>, peer: Arc<Peer>) {
             }
         }
     }
+}
+
+/// The next message. A connection that stays idle is not kept for it.
+async fn next(peer: &Peer, wire: &mut Option<Wire>) -> Option<Message> {
+    if wire.is_some() {
+        if let Ok(next) = tokio::time::timeout(IDLE_MAX, peer.posts.next()).await {
+            return next;
+        }
+        *wire = None;
+    }
+    peer.posts.next().await
 }
 
 async fn post(

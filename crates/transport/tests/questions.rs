@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -103,35 +103,79 @@ fn a_question_that_was_sent_is_not_sent_again() {
 }
 
 #[test]
-fn questions_do_not_take_the_places_of_renewals() {
+fn questions_without_answer_take_no_places_but_their_own() {
     let (listener, url) = nobody_yet();
-    let one = Member::start(1);
+    let (one, other) = (Member::start(1), Member::start(2));
+    let of = |purpose, method, path| Call {
+        purpose,
+        method,
+        ..Call::get(path, PATIENCE)
+    };
     let questions: Vec<_> = (0..300)
-        .map(|_| ask(&one, &url, Call::get("/members/hashkv", PATIENCE)))
+        .map(|_| ask(&one, &url, of(Purpose::Question, "GET", "/question")))
         .collect();
     // So many wait, or are under way without an answer; the others are refused at once.
     for refused in &questions[256..] {
         assert_eq!(refused.recv_timeout(PATIENCE).unwrap(), Err(CallError::Busy));
     }
-    let renewal = Call {
-        purpose: Purpose::Renewal,
-        method: "POST",
-        ..Call::get("/leases", PATIENCE)
-    };
-    let renewed = ask(&one, &url, renewal);
+    let renewed = ask(&one, &url, of(Purpose::Renewal, "POST", "/leases"));
+    let checked = ask(&one, &url, of(Purpose::Check, "GET", "/version"));
+    let elsewhere = ask(&one, &other.url(), of(Purpose::Question, "GET", "/question"));
+    let found = elsewhere.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert_eq!(found.body, "GET /question b\"\"");
     let mut silent = Vec::new();
-    loop {
+    let mut answered = 0;
+    while answered < 2 {
         let (mut stream, _) = listener.accept().unwrap();
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let first = read_head(&mut reader).unwrap();
-        if first.starts_with("POST /leases ") {
-            answer(&mut stream, "renewed");
-            break;
+        if first.starts_with("GET /question ") {
+            silent.push(stream);
+            assert!(silent.len() <= 16, "no more connections than places");
+        } else {
+            answer(&mut stream, first.split(' ').nth(1).unwrap());
+            answered += 1;
         }
-        silent.push(stream);
-        assert!(silent.len() <= 16, "no more connections than places");
     }
-    assert_eq!(renewed.recv_timeout(PATIENCE).unwrap().unwrap().body, "renewed");
+    assert_eq!(renewed.recv_timeout(PATIENCE).unwrap().unwrap().body, "/leases");
+    assert_eq!(checked.recv_timeout(PATIENCE).unwrap().unwrap().body, "/version");
     let waiting = questions[..256].iter();
     assert!(waiting.filter(|question| question.try_recv().is_ok()).count() == 0);
+}
+
+/// Reads to the end of a request with a body, which it says the length of.
+fn read_whole(reader: &mut BufReader<TcpStream>) {
+    let (mut line, mut length) = (String::new(), 0);
+    while line != "\r\n" {
+        line.clear();
+        reader.read_line(&mut line).unwrap();
+        let header = line.to_ascii_lowercase();
+        if let Some(value) = header.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    reader.read_exact(&mut vec![0; length]).unwrap();
+}
+
+/// These servers keep connections for ever, and nobody has anything more to say.
+#[test]
+fn connections_that_nobody_uses_any_more_are_closed() {
+    let (listener, url) = nobody_yet();
+    let one = Member::start(1);
+    let is_closed = |first: Option<Receiver<Result<Answer, CallError>>>, status: &str| {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        read_whole(&mut reader);
+        write!(stream, "HTTP/1.1 {status}\r\n\r\n").unwrap();
+        if let Some(asked) = first {
+            asked.recv_timeout(PATIENCE).unwrap().unwrap();
+        }
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(read_head(&mut reader), None);
+    };
+    let asked = ask(&one, &url, Call::get("/version", PATIENCE));
+    is_closed(Some(asked), "200 OK\r\nContent-Length: 0");
+    one.transport.add_remote(2, &[url]);
+    one.send(common::append(2, 1, 1, 1));
+    is_closed(None, "204 No Content");
 }

@@ -78,7 +78,7 @@ pub(super) fn answer_of(question: PeerQuestion, answer: &Answer) -> PeerAnswer {
 pub(super) fn hash_call(cluster_id: u64, revision: i64, patience: Duration) -> Call {
     let header = |name: &str, value: String| (name.to_owned(), value);
     Call {
-        purpose: Purpose::Question,
+        purpose: Purpose::Check,
         method: "GET",
         path: "/members/hashkv".to_owned(),
         headers: vec![

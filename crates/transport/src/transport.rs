@@ -340,10 +340,13 @@ async fn run(remotes: Remotes, mut queue: UnboundedReceiver<Command>) {
             }
             Command::Retire(remote) => {
                 let is_same = |(running, _): &(Arc<Peer>, _)| Arc::ptr_eq(running, &remote);
-                if tasks.get(&remote.id).is_some_and(is_same) {
-                    tasks.remove(&remote.id);
-                }
                 remote.posts.close();
+                match tasks.get(&remote.id).is_some_and(is_same) {
+                    // They end when all is out.
+                    true => drop(tasks.remove(&remote.id)),
+                    // Its turn never came, and will not.
+                    false => drop(post_all(&core, &remote)),
+                }
                 remote.forget(&core);
             }
             Command::Ship(peer, parcel) => {
@@ -375,9 +378,7 @@ fn start(core: &Arc<Core>, peer: &Arc<Peer>) -> Vec<AbortHandle> {
     };
     let mut handles = Vec::new();
     core.log(line("started HTTP pipelining with remote peer"));
-    for _ in 0..pipeline::CONNECTIONS {
-        handles.push(spawn_local(pipeline::run(core.clone(), peer.clone())).abort_handle());
-    }
+    handles.extend(post_all(core, peer));
     if peer.is_remote {
         return handles;
     }
@@ -390,6 +391,11 @@ fn start(core: &Arc<Core>, peer: &Arc<Peer>) -> Vec<AbortHandle> {
     }
     core.log(LogLine::info("started remote peer").with("remote-peer-id", format!("{:x}", peer.id)));
     handles
+}
+
+fn post_all(core: &Arc<Core>, peer: &Arc<Peer>) -> Vec<AbortHandle> {
+    let run = |_| spawn_local(pipeline::run(core.clone(), peer.clone())).abort_handle();
+    (0..pipeline::CONNECTIONS).map(run).collect()
 }
 
 fn stop(core: &Core, peer: &Peer, handles: &[AbortHandle]) {

@@ -136,6 +136,8 @@ impl Body for Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if self.peer.lane(self.kind).detach(self.number).is_none() {
+            // Replaced: what waited is sent by its successor, so raft has nothing to hear of. Of what was under way
+            // etcd tells raft nothing either (rafthttp/stream.go, closeUnlocked).
             return;
         }
         // Whatever was on its way may be lost.

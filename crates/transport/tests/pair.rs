@@ -90,6 +90,27 @@ fn who_is_no_member_yet_is_reached_by_posts() {
 }
 
 #[test]
+fn what_waits_for_one_that_becomes_a_member_goes_out() {
+    let (one, other) = (Member::start(1), Member::start(2));
+    // The transport's thread has its hands full until it has become a member.
+    let (release, released) = std::sync::mpsc::channel();
+    one.transport
+        .open(Box::new(|_| Box::pin(async move { released.recv().unwrap() })));
+    one.transport.add_remote(2, &[other.url()]);
+    for number in 1..=20 {
+        one.send(append(2, 1, number, 1));
+    }
+    one.transport.set_members([(2, &[other.url()][..])]);
+    release.send(()).unwrap();
+    let delivered = other.host.wait("posts", |told| {
+        (told.delivered.len() == 20).then(|| told.delivered.clone())
+    });
+    for number in 1..=20 {
+        assert!(delivered.contains(&append(2, 1, number, 1)), "{number}");
+    }
+}
+
+#[test]
 fn one_that_goes_is_reported_and_one_that_comes_back_is_found() {
     let (one, other) = pair();
     let address = other.address;

@@ -23,6 +23,7 @@ const LABEL_BYTES_MAX: usize = 63;
 const NO_SUCH_HOST: &str = "no such host";
 const MISBEHAVING: &str = "server misbehaving";
 const LAME: &str = "lame referral";
+const INVALID: &str = "invalid DNS response";
 const UNREADABLE: &str = "cannot unmarshal DNS message";
 const INVALID_NAMES: &str = "DNS response contained records which contain invalid names";
 
@@ -175,22 +176,17 @@ impl Resolver {
             None => return Outcome::Failed("cannot marshal DNS message".to_owned()),
         };
         if !self.by_tcp {
-            match by_udp(&asked, server, id, name, self.timeout) {
+            match by_udp(&asked, server, self.timeout) {
                 Err(error) => return Outcome::Failed(words("udp", server, &error)),
-                Ok(answer) => match read(&answer, id, name) {
-                    // What does not fit is asked for again by TCP (RFC 5966).
-                    Some(Answer { is_cut: true, .. }) => {}
-                    Some(answer) => return answer.outcome,
-                    None => return Outcome::Failed(UNREADABLE.to_owned()),
-                },
+                // What does not fit is asked for again by TCP (RFC 5966), wherever it was cut.
+                Ok(answer) if is_cut(&answer) => {}
+                Ok(answer) => return read(&answer),
             }
         }
         match by_tcp(&asked, server, self.timeout) {
             Err(error) => Outcome::Failed(words("tcp", server, &error)),
-            Ok(answer) => match read(&answer, id, name) {
-                Some(answer) => answer.outcome,
-                None => Outcome::Failed(UNREADABLE.to_owned()),
-            },
+            Ok(answer) if is_answer(&answer, &asked) => read(&answer),
+            Ok(_) => Outcome::Failed(INVALID.to_owned()),
         }
     }
 }
@@ -213,7 +209,7 @@ fn query(name: &str, id: u16) -> Option<Vec<u8>> {
     packet.build_bytes_vec().ok()
 }
 
-fn by_udp(asked: &[u8], server: SocketAddr, id: u16, name: &str, timeout: Duration) -> io::Result<Vec<u8>> {
+fn by_udp(asked: &[u8], server: SocketAddr, timeout: Duration) -> io::Result<Vec<u8>> {
     let own: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -224,17 +220,13 @@ fn by_udp(asked: &[u8], server: SocketAddr, id: u16, name: &str, timeout: Durati
     let deadline = Instant::now() + timeout;
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        socket.set_read_timeout(Some(left))?;
+        socket.set_read_timeout(Some(left(deadline)?))?;
         let length = match socket.recv(&mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             received => received?,
         };
         // Anybody can send a datagram: what is no answer to this question is passed over.
-        if read(&buffer[..length], id, name).is_some() {
+        if is_answer(&buffer[..length], asked) {
             buffer.truncate(length);
             return Ok(buffer);
         }
@@ -242,43 +234,69 @@ fn by_udp(asked: &[u8], server: SocketAddr, id: u16, name: &str, timeout: Durati
 }
 
 fn by_tcp(asked: &[u8], server: SocketAddr, timeout: Duration) -> io::Result<Vec<u8>> {
+    let deadline = Instant::now() + timeout;
     let mut stream = TcpStream::connect_timeout(&server, timeout)?;
-    stream.set_read_timeout(Some(timeout))?;
-    stream.set_write_timeout(Some(timeout))?;
     let length = u16::try_from(asked.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    stream.set_write_timeout(Some(left(deadline)?))?;
     stream.write_all(&[&length.to_be_bytes(), asked].concat())?;
     let mut length = [0; 2];
-    stream.read_exact(&mut length)?;
+    read_until(&mut stream, &mut length, deadline)?;
     let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
-    stream.read_exact(&mut answer)?;
+    read_until(&mut stream, &mut answer, deadline)?;
     Ok(answer)
 }
 
-struct Answer {
-    /// The message was longer than what carried it.
-    is_cut: bool,
-    outcome: Outcome,
+/// Fills `buffer`, however small the pieces are that come, by `deadline`.
+fn read_until(stream: &mut TcpStream, mut buffer: &mut [u8], deadline: Instant) -> io::Result<()> {
+    while !buffer.is_empty() {
+        stream.set_read_timeout(Some(left(deadline)?))?;
+        match stream.read(buffer) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(length) => buffer = &mut buffer[length..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
-/// Reads a message; `None` if it is not the answer to the question.
-fn read(bytes: &[u8], id: u16, name: &str) -> Option<Answer> {
-    let packet = Packet::parse(bytes).ok()?;
-    let is_answer = packet.id() == id && packet.has_flags(PacketFlag::RESPONSE);
-    let [question] = packet.questions.as_slice() else {
-        return None;
-    };
-    let same = question
-        .qname
-        .to_string()
-        .eq_ignore_ascii_case(name.trim_end_matches('.'))
-        && question.qtype == QTYPE::TYPE(TYPE::SRV);
-    if !is_answer || !same {
-        return None;
+/// The time until `deadline`.
+fn left(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    match left.is_zero() {
+        true => Err(io::ErrorKind::TimedOut.into()),
+        false => Ok(left),
     }
-    Some(Answer {
-        is_cut: packet.has_flags(PacketFlag::TRUNCATION),
-        outcome: judge(&packet),
-    })
+}
+
+/// The length of a message's head (RFC 1035).
+const HEAD_BYTES: usize = 12;
+
+/// Whether a message answers the question `asked`, by its head and the question that it repeats: what follows may be
+/// cut off in the middle (net/dnsclient_unix.go, checkResponse).
+fn is_answer(bytes: &[u8], asked: &[u8]) -> bool {
+    let (Some(head), Some(question)) = (bytes.get(..HEAD_BYTES), bytes.get(HEAD_BYTES..asked.len())) else {
+        return false;
+    };
+    let (id, is_response, questions) = (&head[..2], head[2] & 0x80 != 0, &head[4..6]);
+    // Lengths of labels, the type and the class are no letters.
+    id == &asked[..2]
+        && is_response
+        && questions == &asked[4..6]
+        && question.eq_ignore_ascii_case(&asked[HEAD_BYTES..])
+}
+
+/// Whether an answer was longer than what carried it.
+fn is_cut(answer: &[u8]) -> bool {
+    answer.get(2).is_some_and(|flags| flags & 0x02 != 0)
+}
+
+/// What an answer says.
+fn read(answer: &[u8]) -> Outcome {
+    match Packet::parse(answer) {
+        Ok(packet) => judge(&packet),
+        Err(_) => Outcome::Failed(UNREADABLE.to_owned()),
+    }
 }
 
 fn judge(packet: &Packet<'_>) -> Outcome {

@@ -8,23 +8,35 @@ use simple_dns::rdata::{RData, SRV};
 
 use super::*;
 
-/// What a name server answers: its code, whether the answer by UDP is cut, and records of port and priority.
+/// Where an answer by UDP ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    Nowhere,
+    /// Its head says so, and it has no records.
+    BeforeRecords,
+    /// Its head says so, and a record ends in the middle.
+    InRecord,
+    /// Nothing says so.
+    Silently,
+}
+
+/// What a name server answers: its code, where the answer by UDP is cut, and records of port and priority.
 #[derive(Clone, Copy)]
 struct Reply {
     code: RCODE,
-    is_cut: bool,
+    cut: Cut,
     records: &'static [(&'static str, u16, u16)],
 }
 
 const FOUND: Reply = Reply {
     code: RCODE::NoError,
-    is_cut: false,
+    cut: Cut::Nowhere,
     records: &[("b.example.com", 2, 20), ("a.example.com", 1, 10)],
 };
 
 const MISSING: Reply = Reply {
     code: RCODE::NameError,
-    is_cut: false,
+    cut: Cut::Nowhere,
     records: &[],
 };
 
@@ -37,9 +49,11 @@ fn answer(question: &[u8], reply: Reply, whole: bool) -> Vec<u8> {
     packet.set_flags(PacketFlag::RECURSION_AVAILABLE);
     *packet.rcode_mut() = reply.code;
     packet.questions = asked.questions.clone();
-    if reply.is_cut && !whole {
+    let cut = if whole { Cut::Nowhere } else { reply.cut };
+    if matches!(cut, Cut::BeforeRecords | Cut::InRecord) {
         packet.set_flags(PacketFlag::TRUNCATION);
-    } else {
+    }
+    if cut != Cut::BeforeRecords {
         packet.answers = reply
             .records
             .iter()
@@ -54,7 +68,11 @@ fn answer(question: &[u8], reply: Reply, whole: bool) -> Vec<u8> {
             })
             .collect();
     }
-    packet.build_bytes_vec_compressed().unwrap()
+    let mut bytes = packet.build_bytes_vec_compressed().unwrap();
+    if matches!(cut, Cut::InRecord | Cut::Silently) {
+        bytes.truncate(bytes.len() - 5);
+    }
+    bytes
 }
 
 /// A name server for as long as the test runs. Before each answer it sends what is none.
@@ -135,15 +153,52 @@ fn records_come_by_priority() {
 
 #[test]
 fn what_does_not_fit_is_asked_for_by_tcp() {
-    let cut: Replies = |_| Reply {
-        is_cut: true,
-        ..FOUND
+    let cases: [Replies; 2] = [
+        |_| Reply {
+            cut: Cut::BeforeRecords,
+            ..FOUND
+        },
+        |_| Reply {
+            cut: Cut::InRecord,
+            ..FOUND
+        },
+    ];
+    for cut in cases {
+        let resolver = resolver(&[name_server(cut)]);
+        assert_eq!(
+            targets(resolver.srv("s", "d")),
+            texts(&["a.example.com.:1", "b.example.com.:2"])
+        );
+    }
+}
+
+#[test]
+fn who_trickles_by_tcp_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap();
+    let trickle = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.write_all(&[0xff, 0xff]).unwrap();
+        // Until the other side has had enough; each piece comes well before the time is over.
+        let mut pieces = 0;
+        while stream.write_all(&[0]).is_ok() {
+            pieces += 1;
+            assert!(pieces < 5000, "it is waited for as long as anything comes");
+            thread::park_timeout(Duration::from_millis(1));
+        }
+    });
+    let hasty = Resolver {
+        by_tcp: true,
+        timeout: Duration::from_secs(1),
+        attempts: 1,
+        ..resolver(&[server])
     };
-    let resolver = resolver(&[name_server(cut)]);
     assert_eq!(
-        targets(resolver.srv("s", "d")),
-        texts(&["a.example.com.:1", "b.example.com.:2"])
+        targets(hasty.srv("s", "d.")),
+        Err(format!("lookup _s._tcp.d. on {server}: i/o timeout"))
     );
+    trickle.join().unwrap();
 }
 
 #[test]
@@ -172,6 +227,10 @@ fn failures_read_as_in_go() {
         ..MISSING
     });
     let knows = name_server(|_| FOUND);
+    let garbles = name_server(|_| Reply {
+        cut: Cut::Silently,
+        ..FOUND
+    });
     let wrong = name_server(|_| Reply {
         records: &[("-.example.com", 1, 1)],
         ..FOUND
@@ -191,6 +250,11 @@ fn failures_read_as_in_go() {
             vec![refuses],
             "d",
             format!("lookup _s._tcp.d on {refuses}: server misbehaving"),
+        ),
+        (
+            vec![garbles],
+            "d",
+            format!("lookup _s._tcp.d on {garbles}: cannot unmarshal DNS message"),
         ),
         (
             vec![lacks, knows],

@@ -26,6 +26,14 @@ fn config() -> Config {
     }
 }
 
+/// A snapshot and a mark after everything that is applied.
+fn always_snapshots() -> Config {
+    Config {
+        snapshot_count: 0,
+        ..config()
+    }
+}
+
 fn put(key: &str, bytes: usize) -> InternalRaftRequest {
     InternalRaftRequest {
         put: Some(PutRequest {
@@ -389,9 +397,9 @@ fn a_lost_data_file_is_rebuilt_from_a_whole_log_and_refused_otherwise() {
     }
     drop(driver);
     disk.remove_file(&config().db_path()).unwrap();
-    let driver = ready(&disk, &config());
+    let driver = ready(&disk, &always_snapshots());
     assert_eq!(revision(&driver), 6);
-    // The stop leaves a snapshot: from now on the data file is needed.
+    // There is a snapshot: from now on the data file is needed.
     driver.stop();
     disk.remove_file(&config().db_path()).unwrap();
     check_refused(&disk, &config(), "failed to find database snapshot file");
@@ -431,7 +439,7 @@ fn a_full_disk_at_the_start_is_waited_out() {
 #[test]
 fn a_received_data_file_takes_the_place_of_an_older_one() {
     let disk = MemDisk::new();
-    ready(&disk, &config()).stop();
+    ready(&disk, &always_snapshots()).stop();
     let snap = config().snap_dir();
     let old: Vec<u8> = {
         let file = disk.open(&config().db_path(), disk::Open::Read).unwrap();
@@ -439,7 +447,7 @@ fn a_received_data_file_takes_the_place_of_an_older_one() {
         file.read_at(&mut bytes, 0).unwrap();
         bytes
     };
-    let mut driver = ready(&disk, &config());
+    let mut driver = ready(&disk, &always_snapshots());
     driver.call(put("a", 10)).unwrap().unwrap();
     driver.stop();
     let (marks, _) = wal::valid_marks(&disk, &config().wal_dir()).unwrap();
@@ -474,7 +482,7 @@ fn leftovers_of_unfinished_work_are_removed() {
 
 /// A data file with a bucket of its own beside etcd's, which nobody reads, and where a page of it begins.
 fn with_unread_pages(disk: &MemDisk) -> u64 {
-    ready(disk, &config()).stop();
+    ready(disk, &always_snapshots()).stop();
     let path = config().db_path();
     let db = bbolt::Db::open(&disk.shared(), &path, bbolt::Options::default()).unwrap();
     let mut batch = bbolt::Batch::new();

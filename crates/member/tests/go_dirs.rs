@@ -207,12 +207,41 @@ fn a_3_5_directory_opens_as_3_7_once_a_snapshot_lies_behind_its_v2_requests() {
     assert_eq!(versions, (Some("3.7.0".to_owned()), Some("3.7.0".to_owned())));
     // And our own stop as 3.6 leaves such a snapshot.
     let disk = load("3.5-kill");
-    let mut driver = Driver::open(&disk.shared(), &config(Line::V3_6), 1).unwrap();
+    assert_eq!(snapshots_after_stop(&disk, Line::V3_6), 1);
+    assert_eq!(snapshots_after_stop(&disk, Line::V3_7), 1);
+}
+
+/// Runs the member of the directory from start to stop, with a write. How many snapshot files there are then.
+fn snapshots_after_stop(disk: &MemDisk, line: Line) -> usize {
+    let mut driver = Driver::open(&disk.shared(), &config(line), 1).unwrap();
     driver.until_ready();
+    driver.call(put("new")).unwrap().unwrap();
     driver.stop();
-    let mut driver = Driver::open(&disk.shared(), &config(Line::V3_7), 1).unwrap();
-    driver.until_ready();
-    driver.stop();
+    let names = disk.list(Path::new("/data/member/snap")).unwrap();
+    names.iter().filter(|entry| entry.name.ends_with(".snap")).count()
+}
+
+#[test]
+fn only_behind_a_v2_request_does_a_stop_leave_a_snapshot() {
+    // As etcd's, which leaves none at all.
+    let disk = MemDisk::new();
+    for line in [Line::V3_5, Line::V3_6, Line::V3_7] {
+        assert_eq!(snapshots_after_stop(&disk, line), 0, "{line:?}");
+    }
+    for (name, line) in [
+        ("3.6-kill", Line::V3_6),
+        ("3.6-kill", Line::V3_7),
+        ("3.7-kill", Line::V3_7),
+    ] {
+        assert_eq!(snapshots_after_stop(&load(name), line), 0, "{name} as {line:?}");
+    }
+    // Its own two lie behind its v2 requests already.
+    assert_eq!(snapshots_after_stop(&load("3.5-snap"), Line::V3_6), 2);
+    // Once is enough.
+    let disk = load("3.5-kill");
+    for _ in 0..3 {
+        assert_eq!(snapshots_after_stop(&disk, Line::V3_5), 1);
+    }
 }
 
 #[test]

@@ -134,9 +134,8 @@ impl DataFile {
         self.snapshot = Snapshotting::Idle;
     }
 
-    /// Asks for the last commit, and the snapshot file that lets every line start here.
+    /// Asks for the last commit.
     pub(super) fn stop(&mut self) {
-        self.want_snapshot();
         self.waiting.push(Waiting::Stop);
     }
 

@@ -2,9 +2,10 @@
 //! them: `etcdctl` in JSON, `etcdutl` for people (zap's encoders). Never decides what is worth a line.
 
 use std::fmt::Arguments;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
 
 use crate::json;
 
@@ -16,7 +17,7 @@ pub(crate) type Fields<'a> = &'a [(&'a str, Value)];
 pub(crate) fn json_info(text: &str, fields: Fields<'_>) {
     let mut line = Map::new();
     line.insert("level".into(), json!("info"));
-    line.insert("ts".into(), json!(timestamp(now(), true)));
+    line.insert("ts".into(), json!(timestamp(SystemTime::now(), true)));
     line.insert("caller".into(), json!(caller()));
     line.insert("msg".into(), json!(text));
     line.extend(
@@ -46,7 +47,7 @@ pub(crate) fn error(text: &str, fields: Fields<'_>) {
 }
 
 fn console(level: &str, caller: &str, text: &str, fields: Fields<'_>) {
-    let at = timestamp(now(), false);
+    let at = timestamp(SystemTime::now(), false);
     say(format_args!(
         "{at}\t{level}\t{caller}\t{text}{}",
         console_fields(fields)
@@ -89,43 +90,33 @@ fn say(line: Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-fn now() -> std::time::Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
 /// A moment in RFC 3339 in UTC, to the microsecond or to the second.
-fn timestamp(since_epoch: std::time::Duration, fine: bool) -> String {
-    let seconds = since_epoch.as_secs();
-    let (days, rest) = (i64::try_from(seconds / 86_400).unwrap_or(0), seconds % 86_400);
-    // Days since 0000-03-01 in eras of 400 years (Howard Hinnant, "chrono-compatible low-level date
-    // algorithms").
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
+fn timestamp(time: SystemTime, fine: bool) -> String {
+    let time = OffsetDateTime::from(time);
+    let (date, month) = (time.date(), u8::from(time.month()));
     let fraction = match fine {
-        true => format!(".{:06}", since_epoch.subsec_micros()),
+        true => format!(".{:06}", time.microsecond()),
         false => String::new(),
     };
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
+    format!(
+        "{:04}-{month:02}-{:02}T{:02}:{:02}:{:02}{fraction}Z",
+        date.year(),
+        date.day(),
+        time.hour(),
+        time.minute(),
+        time.second(),
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
 
     #[test]
     fn moments_are_written_as_zap_writes_them() {
-        let at = std::time::Duration::new(951_782_400, 42_000);
+        let at = UNIX_EPOCH + std::time::Duration::new(951_782_400, 42_000);
         assert_eq!(timestamp(at, false), "2000-02-29T00:00:00Z");
         assert_eq!(timestamp(at, true), "2000-02-29T00:00:00.000042Z");
     }

@@ -1,14 +1,22 @@
 //! Times in log lines: `2006-01-02T15:04:05.000000Z`, always UTC.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
+
+use time::OffsetDateTime;
 
 /// The time with microseconds.
 pub fn timestamp(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (seconds, micros) = (since.as_secs(), since.subsec_micros());
-    let (year, month, day) = civil(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+    let time = OffsetDateTime::from(time);
+    let (date, month) = (time.date(), u8::from(time.month()));
+    format!(
+        "{:04}-{month:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
+        date.year(),
+        date.day(),
+        time.hour(),
+        time.minute(),
+        time.second(),
+        time.microsecond()
+    )
 }
 
 /// The time with milliseconds in a form for names of files: `2006-01-02T15-04-05.000`.
@@ -28,27 +36,10 @@ pub fn is_for_names(text: &str) -> bool {
     text.len() == SHAPE.len() && text.bytes().zip(SHAPE).all(fits)
 }
 
-/// Year, month and day of a number of days since 1970, by counting in eras of 400 years that
-/// start in March, so that the leap day is the last of its year.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     #[test]
     fn times_are_those_of_the_calendar() {

@@ -10,6 +10,7 @@ use api::etcdserverpb::{
 use api::etcdserverpb::{CompactionRequest, alarm_request::AlarmAction};
 use api::etcdserverpb::{DeleteRangeRequest, DowngradeRequest, LeaseRevokeRequest};
 use bytes::Bytes;
+use mvcc::View;
 use prost::Message;
 
 use super::reads::Read;
@@ -101,6 +102,14 @@ impl Frontend {
         }
     }
 
+    /// As `check_auth`, of a view: it may be newer than what was asked when its reader came.
+    pub(super) fn check_view(view: &View) -> Result<(), Status> {
+        match state::Shared::of(view).is_some_and(|shared| shared.auth_enabled) {
+            true => Err(AUTH_NOT_ENFORCED),
+            false => Ok(()),
+        }
+    }
+
     pub(super) fn check_leader_required(&self, context: &Context) -> Result<(), Status> {
         if context.require_leader && self.shared.pulse.leader() == 0 {
             return Err(error::NO_LEADER);
@@ -165,7 +174,10 @@ impl Frontend {
                 self.to_apply.push(AskApply::Pin { id });
                 Ok(Outcome::Pending)
             }
-            Method::HashKv => self.hash_kv(token, decode::<HashKvRequest>(raw)?.revision, context, now),
+            Method::HashKv => {
+                let request: HashKvRequest = decode(raw)?;
+                self.hash_kv(token, request.revision, Asker::Client, context, now)
+            }
             Method::MoveLeader => {
                 self.move_leader(token, decode::<MoveLeaderRequest>(raw)?.target_id, context, now)
             }

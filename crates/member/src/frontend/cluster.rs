@@ -212,7 +212,7 @@ impl Frontend {
                     ),
                     members: members.iter().map(wire_member).collect(),
                 };
-                self.finish(id, Ok(response.encode_to_vec().into()));
+                self.finish_as(id, Ok(response.encode_to_vec().into()), true);
             }
         }
     }

@@ -15,7 +15,7 @@ use prost::Message;
 use super::jobs::{Job, Work};
 use super::reads::Read;
 use super::snapshot::SnapshotReader;
-use super::{AskDecide, Context, Frontend, Outcome, Output, Token, Waiting, Wants};
+use super::{AskDecide, Asker, Context, Frontend, Outcome, Output, Token, Waiting, Wants};
 use crate::Facts;
 
 /// The field of an `InternalRaftRequest`.
@@ -99,12 +99,13 @@ impl Frontend {
         &mut self,
         token: Token,
         revision: i64,
+        of: Asker,
         context: &Context,
         now: Instant,
     ) -> Result<Outcome, Status> {
         let hash = self.views.load().hash_kv(revision);
         let hash = Box::new(self.client_result(hash)?);
-        let id = self.wait(token, Wants::Hash, now, Frontend::client_deadline(context));
+        let id = self.wait(token, Wants::Hash { of }, now, Frontend::client_deadline(context));
         self.push_job(Work::HashKv { id, hash });
         Ok(Outcome::Pending)
     }
@@ -147,7 +148,7 @@ impl Frontend {
         match (&what, result) {
             (_, Err(status)) => self.finish(id, Err(status)),
             (Wants::PinnedForHash, Ok(_)) => {
-                *what = Wants::Hash;
+                *what = Wants::Hash { of: Asker::Client };
                 let view = self.views.load();
                 self.push_job(Work::Hash {
                     id,

@@ -243,13 +243,36 @@ enum Wants {
     /// `Tell::Pinned`, for a snapshot stream.
     PinnedForStream,
     /// A hash.
-    Hash,
+    Hash { of: Asker },
     /// A downgrade to be entered or cancelled; the cluster's version before it, which the answer names.
     Downgrade { before: Option<Version> },
     /// A new member to be a member.
     Added { member: Box<api::etcdserverpb::Member> },
     /// Another member to lead.
     Leader { to: u64 },
+}
+
+impl Wants {
+    /// Whose question it is.
+    fn asker(&self) -> Asker {
+        match self {
+            Wants::Promoted { of, .. } | Wants::Hash { of } => *of,
+            Wants::RenewedForPeer { .. }
+            | Wants::LeaseForPeer { .. }
+            | Wants::Read(reads::Read::DowngradeForPeer) => Asker::Peer,
+            Wants::Done
+            | Wants::NoSpaceAlarm
+            | Wants::Read(_)
+            | Wants::Lease { .. }
+            | Wants::Leases
+            | Wants::Renewed
+            | Wants::PinnedForHash
+            | Wants::PinnedForStream
+            | Wants::Downgrade { .. }
+            | Wants::Added { .. }
+            | Wants::Leader { .. } => Asker::Client,
+        }
+    }
 }
 
 /// The front of a member for one thread. Single-threaded; whoever owns it gives it requests,
@@ -383,10 +406,12 @@ impl Frontend {
         self.serve_applied(view);
     }
 
-    /// Ends the streams that were let in before authentication was enabled: nobody knows what they may see.
+    /// Ends the streams that were let in before authentication was enabled: nobody knows what they may see. Not every
+    /// front is told when that is; those that are not end a stream when it is looked at.
     fn end_streams_of_nobody(&mut self) {
         if let Err(status) = self.check_auth() {
-            let tokens: Vec<Token> = self.streams.keys().copied().collect();
+            let live = self.streams.iter().filter(|(_, stream)| stream.sees_new_state());
+            let tokens: Vec<Token> = live.map(|(token, _)| *token).collect();
             for token in tokens {
                 self.end_stream(token, Err(status.clone()));
             }
@@ -617,8 +642,14 @@ impl Frontend {
         Some(waiting)
     }
 
-    /// Answers a request that waits; nothing if its caller has gone.
+    /// Answers a request that waits; nothing if its caller has gone. A client that was let in before authentication was
+    /// enabled gets nothing that was looked up after it.
     fn finish(&mut self, id: u64, result: Result<Bytes, Status>) {
+        let asker = self.waiting.get(&id).map(|waiting| waiting.what.asker());
+        let result = match asker {
+            Some(Asker::Client) => result.and_then(|answer| self.check_auth().map(|()| answer)),
+            Some(Asker::Peer) | None => result,
+        };
         self.finish_as(id, result, false);
     }
 

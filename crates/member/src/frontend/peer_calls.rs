@@ -59,7 +59,7 @@ impl Frontend {
             }
             PeerCall::Promote { member } => self.promote(token, member, Asker::Peer, now, deadline),
             PeerCall::HashKv { revision } => self
-                .hash_kv(token, revision, context, now)
+                .hash_kv(token, revision, Asker::Peer, context, now)
                 .unwrap_or_else(|status| Outcome::Done(Err(status))),
             PeerCall::DowngradeEnabled => self.read_linearizable(token, Read::DowngradeForPeer, context, now),
         }

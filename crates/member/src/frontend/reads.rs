@@ -92,6 +92,11 @@ impl Frontend {
     /// Serves a read from what this member has now.
     pub(super) fn read_now(&mut self, token: Token, read: Read, context: &Context, now: Instant) -> Outcome {
         let view = self.views.load();
+        if !matches!(read, Read::DowngradeForPeer)
+            && let Err(status) = Frontend::check_view(&view)
+        {
+            return Outcome::Done(Err(status));
+        }
         match self.inline(&read, &view) {
             Some(result) => Outcome::Done(result),
             None => {
@@ -206,7 +211,11 @@ impl Frontend {
             return Served::Later;
         };
         let token = *caller;
-        let read = std::mem::replace(read, Read::Members);
+        let read = match read {
+            // What stays behind says whose question it was.
+            Read::DowngradeForPeer => Read::DowngradeForPeer,
+            read => std::mem::replace(read, Read::Members),
+        };
         // It may have been let in before authentication was enabled.
         if !matches!(read, Read::DowngradeForPeer)
             && let Err(status) = self.check_auth()

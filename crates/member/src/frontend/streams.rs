@@ -129,6 +129,11 @@ impl<R> Source<R> {
 }
 
 impl Stream {
+    /// Whether what it says may be of after the stream began. A snapshot is of the file as it was.
+    pub(super) fn sees_new_state(&self) -> bool {
+        !matches!(self.kind, Kind::Snapshot(_))
+    }
+
     pub(super) fn requires_leader(&self) -> bool {
         self.context.require_leader && self.end.is_none()
     }
@@ -251,6 +256,16 @@ impl Frontend {
     /// any). Call after `Output::Wake`, and after each time all was sent while `more`.
     pub fn stream_poll(&mut self, token: Token, bytes_max: usize, _now: Instant) -> StreamPoll {
         self.may_catch_up = true;
+        if let Err(status) = self.check_auth()
+            && self.streams.get(&token).is_some_and(Stream::sees_new_state)
+        {
+            // What is queued may have been read after authentication was enabled.
+            self.stream_close(token);
+            return StreamPoll {
+                end: Some(Err(status)),
+                ..StreamPoll::default()
+            };
+        }
         let header = self.header();
         let Some(stream) = self.streams.get_mut(&token) else {
             return StreamPoll::default();

@@ -23,17 +23,6 @@ const SCENARIOS: [&str; 10] = [
     "put-lease-64",
 ];
 
-/// What a cluster is measured by, unless told: with members, writes and reads of the leader's word cost more.
-const CLUSTER_SCENARIOS: [&str; 7] = [
-    "put-1",
-    "put-64",
-    "put-512",
-    "kubernetes-txn-256",
-    "get-linearizable-256",
-    "get-serializable-256",
-    "put-lease-64",
-];
-
 /// Members of a measured cluster at most.
 const MEMBERS_MAX: usize = 7;
 
@@ -64,15 +53,12 @@ fn parse(args: &[String]) -> Result<Options, String> {
     if options.against.as_os_str().is_empty() {
         options.against = peers::build()?.join("3.7/etcd");
     }
-    if options.scenarios.is_empty() && options.members > 1 {
-        options.scenarios = CLUSTER_SCENARIOS.iter().map(ToString::to_string).collect();
-    }
     if options.scenarios.is_empty() {
-        options.scenarios = SCENARIOS
-            .iter()
-            .map(ToString::to_string)
-            .chain(["memory".to_string()])
-            .collect();
+        let alone = options.members == 1;
+        // What members do with each other has no part in lists and watches.
+        let differs = |name: &&&str| alone || !name.starts_with("list") && !name.starts_with("watch");
+        let scenarios = SCENARIOS.iter().filter(differs).chain(alone.then_some(&"memory"));
+        options.scenarios = scenarios.map(ToString::to_string).collect();
     }
     Ok(options)
 }

@@ -84,18 +84,18 @@ impl Persist {
             match input {
                 ToPersist::Save(batch) => self.save(batch.output, now, router),
                 ToPersist::Snapshot(file) => {
-                    self.sync(router);
+                    self.sync(now, router);
                     self.save_snapshot(&file, router);
                 }
                 ToPersist::Installed { index } => self.release(index, router),
                 ToPersist::Spare(done) => self.take_spare(done, now, router),
                 ToPersist::Stop => {
-                    self.sync(router);
+                    self.sync(now, router);
                     self.stop(router);
                 }
             }
         }
-        self.sync(router);
+        self.sync(now, router);
         self.grow(now, router);
     }
 
@@ -106,20 +106,24 @@ impl Persist {
 
     /// Appends a batch, or keeps it while the disk is full: order is never broken.
     fn save(&mut self, batch: Unsaved, now: Instant, router: &dyn Router) {
-        if !self.refused.is_empty() {
+        if self.retry_at.is_some() {
             self.refused.push_back(batch);
             return;
         }
         if let Err(batch) = self.append(batch, router) {
             self.refused.push_back(batch);
-            if self.retry_at.is_none() {
-                router.log(
-                    LogLine::warn("no space for the log; requests are refused until there is")
-                        .with("path", self.wal_dir.display().to_string()),
-                );
-                router.to_decide(ToDecide::DiskFull(FullDisk::Log, true));
-            }
-            self.retry_at = Some(now + FULL_RETRY);
+            self.wait_for_space(now, router);
+        }
+    }
+
+    /// Tries again later what a full disk refused.
+    fn wait_for_space(&mut self, now: Instant, router: &dyn Router) {
+        if self.retry_at.replace(now + FULL_RETRY).is_none() {
+            router.log(
+                LogLine::warn("no space for the log; requests are refused until there is")
+                    .with("path", self.wal_dir.display().to_string()),
+            );
+            router.to_decide(ToDecide::DiskFull(FullDisk::Log, true));
         }
     }
 
@@ -127,7 +131,7 @@ impl Persist {
     fn append(&mut self, mut batch: Unsaved, router: &dyn Router) -> Result<(), Unsaved> {
         if let Some(snapshot) = &batch.snapshot {
             match self.save_received(snapshot) {
-                Ok(()) => self.snapshot = batch.snapshot.take(),
+                Ok(()) => {}
                 Err(error) if error.is_no_space() || error.is_no_descriptor() => return Err(batch),
                 Err(error) => {
                     self.fail(&error, router);
@@ -140,6 +144,8 @@ impl Persist {
             Ok(_) => {
                 self.unsynced = batch.write.or(self.unsynced);
                 self.messages.append(&mut batch.messages);
+                // Not before: its mark counts for nothing without the hard state that commits it.
+                self.snapshot = batch.snapshot.take().or(self.snapshot.take());
                 Ok(())
             }
             Err(error) if error.is_no_space() => Err(batch),
@@ -151,10 +157,13 @@ impl Persist {
     }
 
     fn retry(&mut self, now: Instant, router: &dyn Router) {
+        self.retry_at = Some(now + FULL_RETRY);
+        if !self.sync(now, router) {
+            return;
+        }
         while let Some(batch) = self.refused.pop_front() {
             if let Err(batch) = self.append(batch, router) {
                 self.refused.push_front(batch);
-                self.retry_at = Some(now + FULL_RETRY);
                 return;
             }
         }
@@ -163,12 +172,22 @@ impl Persist {
         router.to_decide(ToDecide::DiskFull(FullDisk::Log, false));
     }
 
-    /// Makes durable what was appended, and only then says so.
-    fn sync(&mut self, router: &dyn Router) {
-        if let (Some(write), Some(wal)) = (self.unsynced.take(), &mut self.wal) {
-            if let Err(error) = wal.sync() {
-                return self.fail(&error, router);
+    /// Makes durable what was appended, and only then says so. `false` if there is no space for what the log holds
+    /// back: then nothing is said.
+    fn sync(&mut self, now: Instant, router: &dyn Router) -> bool {
+        if let (Some(write), Some(wal)) = (self.unsynced, &mut self.wal) {
+            match wal.sync() {
+                Ok(()) => {}
+                Err(error) if error.is_no_space() => {
+                    self.wait_for_space(now, router);
+                    return false;
+                }
+                Err(error) => {
+                    self.fail(&error, router);
+                    return false;
+                }
             }
+            self.unsynced = None;
             // The others first: they wait for this member's word, and it waits for theirs.
             self.send(router);
             router.to_decide(ToDecide::Persisted(Persisted { write }));
@@ -178,6 +197,7 @@ impl Persist {
         if let Some(snapshot) = self.snapshot.take() {
             router.to_apply(ToApply::Install(snapshot));
         }
+        true
     }
 
     fn send(&mut self, router: &dyn Router) {
@@ -356,9 +376,9 @@ mod tests {
     use crate::message::{SaveBatch, ToCommitter, ToFront};
     use crate::peer::ToPeer;
 
-    /// Keeps what goes to the apply stage.
+    /// Keeps what goes to the apply stage, and why the member ended.
     #[derive(Default)]
-    struct Kept(RefCell<Vec<ToApply>>);
+    struct Kept(RefCell<Vec<ToApply>>, RefCell<Vec<Fatal>>);
 
     impl crate::log::Log for Kept {
         fn log(&self, _line: LogLine) {}
@@ -375,7 +395,7 @@ mod tests {
         fn to_peer(&self, _message: ToPeer) {}
         fn job(&self, _job: Job) {}
         fn fatal(&self, fatal: Fatal) {
-            panic!("{fatal:?}");
+            self.1.borrow_mut().push(fatal);
         }
         fn stopped(&self) {}
     }
@@ -391,26 +411,81 @@ mod tests {
         }
     }
 
+    fn persist(disk: &MemDisk) -> Persist {
+        disk.shared().create_dir_all(Path::new("/data/snap")).unwrap();
+        let wal = Wal::create(&disk.shared(), Path::new(WAL), b"").unwrap();
+        disk.settle();
+        let shared = Arc::new(Shared::new(Line::V3_7, (1, 1), 1, 0));
+        let dirs = (PathBuf::from(WAL), PathBuf::from("/data/snap"));
+        Persist::new(disk.shared(), dirs, shared, wal)
+    }
+
+    fn received(index: u64) -> Option<Box<raft::Snapshot>> {
+        Some(Box::new(raft::Snapshot {
+            index,
+            term: 2,
+            conf_state: raft::ConfState::default(),
+            data: bytes::Bytes::new(),
+        }))
+    }
+
+    fn installed(told: &[ToApply]) -> usize {
+        let install = |told: &&ToApply| matches!(told, ToApply::Install(_));
+        told.iter().filter(install).count()
+    }
+
+    /// Whichever write finds the disk full: the data file must not get ahead of a log that cannot start from it.
+    #[test]
+    fn a_state_is_installed_when_the_log_can_start_from_it() {
+        let mut refused = 0;
+        // A commit alone is held back until the sync, a new term is not.
+        for (term, step) in (1..20).flat_map(|step| [(0, step), (2, step)]) {
+            let disk = MemDisk::new();
+            let mut persist = persist(&disk);
+            disk.fail_at(disk.steps() + step, 28);
+            let output = Unsaved {
+                write: Some(1),
+                hard_state: Some(wal::HardState {
+                    term,
+                    vote: 0,
+                    commit: 297,
+                }),
+                entries: Vec::new(),
+                snapshot: received(297),
+                messages: Vec::new(),
+            };
+            let router = Kept::default();
+            let mut now = Instant::default();
+            let mut inputs = vec![ToPersist::Save(SaveBatch { output })];
+            for _ in 0..3 {
+                persist.handle(&mut inputs, now, &router);
+                now = now + FULL_RETRY;
+                if installed(&router.0.borrow()) == 0 {
+                    refused += 1;
+                    continue;
+                }
+                let left = disk.crash(1, disk::mem::CrashMode::LoseUnsynced);
+                let (marks, _) = wal::valid_marks(&left, Path::new(WAL)).unwrap();
+                assert_eq!(marks.last().map(|mark| mark.index), Some(297), "step {step}");
+            }
+            // After a failed sync nobody knows what is on the disk.
+            let ended = router.1.borrow();
+            assert!(ended.iter().all(|fatal| fatal.reason.contains("a sync failed")));
+            assert_eq!(installed(&router.0.borrow()) + ended.len(), 1, "step {step}");
+        }
+        assert!(refused > 3, "{refused} writes found the disk full");
+    }
+
     /// The apply stage asks for a mark at what it has applied while the leader's newer state is on its way to it.
     #[test]
     fn no_mark_is_set_behind_a_received_state() {
         let disk = MemDisk::new();
-        disk.shared().create_dir_all(Path::new("/data/snap")).unwrap();
-        let wal = Wal::create(&disk.shared(), Path::new(WAL), b"").unwrap();
-        let shared = Arc::new(Shared::new(Line::V3_7, (1, 1), 1, 0));
-        let dirs = (PathBuf::from(WAL), PathBuf::from("/data/snap"));
-        let mut persist = Persist::new(disk.shared(), dirs, shared, wal);
-        let received = raft::Snapshot {
-            index: 297,
-            term: 2,
-            conf_state: raft::ConfState::default(),
-            data: bytes::Bytes::new(),
-        };
+        let mut persist = persist(&disk);
         let output = Unsaved {
             write: Some(1),
             hard_state: None,
             entries: vec![entry(298)],
-            snapshot: Some(Box::new(received)),
+            snapshot: received(297),
             messages: Vec::new(),
         };
         let own = SnapshotFile {
@@ -427,6 +502,7 @@ mod tests {
         ];
         persist.handle(&mut inputs, Instant::default(), &router);
 
+        assert!(router.1.borrow().is_empty());
         let told = router.0.into_inner();
         let refused = |told: &ToApply| {
             matches!(

@@ -13,7 +13,7 @@ use crate::check::Checker;
 use crate::free_pages;
 use crate::meta::Meta;
 use crate::node::Op;
-use crate::open;
+use crate::open::{self, FoundMeta};
 use crate::page::{BUCKET, Page};
 use crate::pager::{Dirty, Pager};
 use crate::snapshot::Snapshot;
@@ -82,6 +82,8 @@ pub(crate) struct Inner {
     current: Mutex<Current>,
     writer: Mutex<Writer>,
     poisoned: AtomicBool,
+    /// See [`Db::is_settled`].
+    settled: AtomicBool,
 }
 
 /// What new readers get, and what readers hold.
@@ -106,6 +108,8 @@ struct Writer {
     old_freelist: Option<Run>,
     /// The file has no stored freelist and nobody has looked yet which pages are free.
     free_pages_unknown: bool,
+    /// What is to be made durable before anything else is written.
+    unsettled: Option<FoundMeta>,
 }
 
 /// A reader's hold on a state.
@@ -127,6 +131,7 @@ impl Db {
         };
         let free_pages_unknown = opened.meta.freelist.is_none() && !options.read_only;
         let later = options.find_free_pages_later;
+        let settled = opened.unsettled.is_none();
         let db = Db {
             inner: Arc::new(Inner {
                 pager: opened.pager,
@@ -140,8 +145,10 @@ impl Db {
                     file_bytes: opened.file_bytes,
                     old_freelist: opened.freelist_run,
                     free_pages_unknown,
+                    unsettled: opened.unsettled,
                 }),
                 poisoned: AtomicBool::new(false),
+                settled: AtomicBool::new(settled),
             }),
         };
         if !later {
@@ -164,7 +171,14 @@ impl Db {
         }
     }
 
-    /// Makes the batch durable. One caller at a time; others wait. An empty batch writes nothing.
+    /// Whether what was found at the opening is known to be durable. If not, there was no room to make sure: nothing that
+    /// could bring it back may be given up before a commit, of an empty batch too, has succeeded.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.inner.settled.load(Ordering::Acquire)
+    }
+
+    /// Makes the batch durable. One caller at a time; others wait. An empty batch writes nothing new.
     pub fn commit(&self, batch: &Batch) -> Result<Commit, Error> {
         let inner = &*self.inner;
         if inner.options.read_only {
@@ -179,6 +193,7 @@ impl Db {
                 file: inner.pager.path.clone(),
             });
         }
+        inner.settle(&mut writer)?;
         let snapshot = self.snapshot();
         let before = snapshot.pin.state.meta;
         if batch.is_empty() {
@@ -266,6 +281,26 @@ impl Inner {
 
     pub(crate) fn size_in_use(&self, state: &State) -> u64 {
         (state.meta.high_water - state.free_pages) * self.pager.page_size as u64
+    }
+
+    /// Makes durable what was found at the opening, if there was no room for that then. A commit may take pages that
+    /// only the state before reaches, which is the one on the disk if this one is not.
+    fn settle(&self, writer: &mut Writer) -> Result<(), Error> {
+        let Some(found) = &writer.unsettled else {
+            return Ok(());
+        };
+        let rewritten = found.rewrite(&*self.pager.file);
+        rewritten.map_err(|source| self.pager.io("make durable what was found in it", source))?;
+        if let Err(source) = self.sync() {
+            self.poisoned.store(true, Ordering::Release);
+            return Err(Error::SyncFailed {
+                file: self.pager.path.clone(),
+                source,
+            });
+        }
+        writer.unsettled = None;
+        self.settled.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Builds the new tree in memory, and writes all of it but the meta page.

@@ -114,9 +114,13 @@ impl Error {
     /// Whether the disk is full: an error to clients that passes when there is room again.
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {
-        matches!(self, Error::Io { source, .. }
-            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge))
+        matches!(self, Error::Io { source, .. } if is_out_of_space(source))
     }
+}
+
+pub(crate) fn is_out_of_space(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 /// One thing that [`crate::Db::check`] found wrong.

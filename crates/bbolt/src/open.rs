@@ -7,6 +7,7 @@ use std::sync::Arc;
 use disk::{Disk, File, Lock, Open};
 
 use crate::cache::Cache;
+use crate::error::is_out_of_space;
 use crate::meta::{FRESH_PAGES, META_BYTES, Meta, fresh_file, page_size_is_valid};
 use crate::page::{FREELIST, HEADER_BYTES, read_u16, read_u64};
 use crate::pager::Pager;
@@ -21,6 +22,28 @@ pub(crate) struct Opened {
     /// Free pages by the stored freelist, and where that list lies.
     pub(crate) free: Vec<u64>,
     pub(crate) freelist_run: Option<Run>,
+    /// There was no room to make durable what was found.
+    pub(crate) unsettled: Option<FoundMeta>,
+}
+
+/// A meta page as it was found, and where it lies.
+pub(crate) struct FoundMeta {
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+impl FoundMeta {
+    fn read(file: &dyn File, at: u64) -> std::io::Result<FoundMeta> {
+        let mut bytes = vec![0; META_BYTES];
+        let read = file.read_at(&mut bytes, at)?;
+        bytes.truncate(read);
+        Ok(FoundMeta { at, bytes })
+    }
+
+    /// Writes it once more, without a sync.
+    pub(crate) fn rewrite(&self, file: &dyn File) -> std::io::Result<()> {
+        file.write_at(&self.bytes, self.at)
+    }
 }
 
 pub(crate) fn open(disk: &Arc<dyn Disk>, path: &Path, options: &Options) -> Result<Opened, Error> {
@@ -66,6 +89,7 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, path: &Path, options: &Options) -> Resu
         file_bytes,
         free: Vec::new(),
         freelist_run: None,
+        unsettled: None,
     };
     check_meta(&opened)?;
     if let Some(id) = meta.freelist
@@ -75,7 +99,9 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, path: &Path, options: &Options) -> Resu
         (opened.free, opened.freelist_run) = (free, Some(run));
     }
     if options.sync && !options.read_only && !made {
-        make_durable(&opened, at).map_err(|source| io("make durable what was found in it", source))?;
+        let file = &*opened.pager.file;
+        opened.unsettled =
+            make_durable(file, at).map_err(|source| io("make durable what was found in it", source))?;
     }
     Ok(opened)
 }
@@ -83,13 +109,19 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, path: &Path, options: &Options) -> Resu
 /// Whoever wrote the meta page may have been killed before its sync, or seen it fail: then it may be in the memory of
 /// the system alone, even marked as written. From now on it counts, so it is written once more. What it reaches was
 /// synced before it.
-fn make_durable(opened: &Opened, at: u64) -> std::io::Result<()> {
-    let mut bytes = [0; META_BYTES];
-    let file = &opened.pager.file;
-    if file.read_at(&mut bytes, at)? == META_BYTES {
-        file.write_at(&bytes, at)?;
-    }
-    file.sync_data()
+///
+/// A full file system that copies on write has no room for that. The sync alone is enough after a kill, and after a
+/// failed sync the file can be read: what must not be done before there is room is to build on what was found, and
+/// to let go of what could bring it back. So the next commit begins with this, and the page is given back for it.
+fn make_durable(file: &dyn File, at: u64) -> std::io::Result<Option<FoundMeta>> {
+    let found = FoundMeta::read(file, at)?;
+    let unsettled = match found.rewrite(file) {
+        Ok(()) => None,
+        Err(error) if is_out_of_space(&error) => Some(found),
+        Err(error) => return Err(error),
+    };
+    file.sync_data()?;
+    Ok(unsettled)
 }
 
 /// Writes a fresh file over nothing, or over what a crash left of writing one: sectors that are

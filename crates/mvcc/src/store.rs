@@ -289,14 +289,15 @@ impl Store {
     }
 
     /// Takes all pending writes, with the raft index and term they belong to; `None` while another job is
-    /// out, or when nothing is pending (an advanced index alone counts only with `force`).
+    /// out, or when nothing is pending (an advanced index alone, and a file of which it is not sure that what it holds is
+    /// durable, count only with `force`).
     /// Call it between entries, never within one.
     pub fn take_commit(&mut self, force: bool) -> Option<CommitJob> {
         if self.in_flight.is_some() {
             return None;
         }
         let written = self.revision > self.committed_revision || self.backend.is_dirty();
-        let advanced = force && self.consistent != self.committed_consistent;
+        let advanced = force && (self.consistent != self.committed_consistent || !self.db.is_settled());
         if !written && !advanced {
             return None;
         }

@@ -117,6 +117,34 @@ fn an_empty_file_is_at_revision_one() {
 }
 
 #[test]
+fn a_forced_commit_makes_durable_what_was_found() {
+    let disk = disk::mem::MemDisk::new();
+    let path = std::path::Path::new("db");
+    let open = || {
+        let db = bbolt::Db::open(&disk.shared(), path, bbolt::Options::default()).unwrap();
+        let (mut store, _) = Store::open(db.clone(), StoreOptions::default()).unwrap();
+        store.set_consistent(7, 2);
+        (store, db)
+    };
+    let (mut store, db) = open();
+    let job = store.take_commit(true).unwrap();
+    store.committed(job.run()).unwrap();
+    drop((store, db));
+    disk.set_copy_on_write(true);
+    disk.set_space(Some(disk.used_bytes()));
+    let (mut store, db) = open();
+    assert!(store.take_commit(false).is_none(), "nothing is pending");
+    let job = store.take_commit(true).unwrap();
+    let error = store.committed(job.run()).unwrap_err();
+    assert!(matches!(error, mvcc::Error::Backend(error) if error.is_out_of_space()));
+    disk.set_space(None);
+    let job = store.take_commit(true).unwrap();
+    store.committed(job.run()).unwrap();
+    assert!(db.is_settled());
+    assert!(store.take_commit(true).is_none());
+}
+
+#[test]
 fn a_key_whose_first_revisions_are_gone_keeps_its_numbers() {
     let rows = [
         put(10, 0, "a", 4, 7, 5),

@@ -147,6 +147,11 @@ impl MemDisk {
         self.state().space_bytes = bytes;
     }
 
+    /// Whether a write over what is there needs a free page, as on a file system that copies on write.
+    pub fn set_copy_on_write(&self, copies: bool) {
+        self.state().copies_on_write = copies;
+    }
+
     /// How many bytes all files together take, in pages of 4096.
     pub fn used_bytes(&self) -> u64 {
         self.state().used_bytes()

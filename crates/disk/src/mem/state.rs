@@ -138,6 +138,8 @@ pub(super) struct State {
     pub(super) all_syncs_fail: Option<i32>,
     pub(super) lies_below: Option<PathBuf>,
     pub(super) space_bytes: Option<u64>,
+    /// Whether a write over what is there takes a page of its own.
+    pub(super) copies_on_write: bool,
     pub(super) bad_reads: Vec<(u64, Range<u64>)>,
     pub(super) cold: bool,
     pub(super) trace: Option<Vec<String>>,
@@ -175,6 +177,7 @@ impl State {
             all_syncs_fail: None,
             lies_below: None,
             space_bytes: None,
+            copies_on_write: false,
             bad_reads: Vec::new(),
             cold: false,
             trace: None,
@@ -372,13 +375,15 @@ impl State {
         let mut left = space.saturating_sub(self.used_bytes()) / PAGE_BYTES;
         let end = offset + len as u64;
         for page in offset / PAGE_BYTES..end.div_ceil(PAGE_BYTES) {
-            if !file.page_is_new(page) {
+            let is_new = file.page_is_new(page);
+            if !is_new && !self.copies_on_write {
                 continue;
             }
             if left == 0 {
                 return Ok((page * PAGE_BYTES).saturating_sub(offset) as usize);
             }
-            left -= 1;
+            // The old page is free again as soon as the new one is there.
+            left -= u64::from(is_new);
         }
         Ok(len)
     }

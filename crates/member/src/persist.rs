@@ -21,7 +21,7 @@ use crate::shared::Shared;
 /// How often writing is tried again while the disk is full.
 const FULL_RETRY: Duration = Duration::from_millis(500);
 
-/// How long the log does without a spare segment after one could not be made.
+/// How long the log does without a spare or new segment after one could not be made.
 const SPARE_RETRY: Duration = Duration::from_secs(1);
 
 /// The log stage.
@@ -40,6 +40,9 @@ pub struct Persist {
     spare_out: bool,
     /// Not before this moment is the making of a spare segment tried again.
     spare_at: Instant,
+    /// The same for a new segment in the place of the full one.
+    segment_at: Instant,
+    told: Told,
     /// The number of the last write that was appended and waits for the sync.
     unsynced: Option<u64>,
     /// What leaves after the sync.
@@ -48,6 +51,14 @@ pub struct Persist {
     snapshot: Option<Box<raft::Snapshot>>,
     /// The index of the newest state that the leader sent.
     received: u64,
+}
+
+/// What failed the last time that it was tried: it is tried often, and told once, until it has worked.
+#[derive(Debug, Default)]
+struct Told {
+    segment: bool,
+    spare: bool,
+    snapshot: bool,
 }
 
 impl Persist {
@@ -67,6 +78,8 @@ impl Persist {
             retry_at: None,
             spare_out: false,
             spare_at: Instant::default(),
+            segment_at: Instant::default(),
+            told: Told::default(),
             unsynced: None,
             messages: Vec::new(),
             snapshot: None,
@@ -234,13 +247,24 @@ impl Persist {
     /// Begins a new segment when this one is full, and has the one after it made in good time.
     fn grow(&mut self, now: Instant, router: &dyn Router) {
         let Some(wal) = &mut self.wal else { return };
-        match wal.cut_if_full() {
+        let cut = match now < self.segment_at {
+            true => Ok(false),
+            false => wal.cut_if_full(),
+        };
+        match cut {
             Ok(false) => {}
-            Ok(true) => router.log(LogLine::info("created a new WAL segment")),
+            Ok(true) => {
+                self.told.segment = false;
+                router.log(LogLine::info("created a new WAL segment"));
+            }
             Err(error) if error.is_poison() => return self.fail(&error, router),
-            // The old segment goes on growing; the next batch tries again.
-            Err(error) => router
-                .log(LogLine::warn("failed to begin a new WAL segment").with("error", error.to_string())),
+            // The old segment goes on growing; a later batch tries again.
+            Err(error) => {
+                self.segment_at = now + SPARE_RETRY;
+                warn_once(&mut self.told.segment, router, || {
+                    LogLine::warn("failed to begin a new WAL segment").with("error", error.to_string())
+                });
+            }
         }
         let Some(wal) = &mut self.wal else { return };
         if self.spare_out || now < self.spare_at {
@@ -258,13 +282,16 @@ impl Persist {
         self.spare_out = false;
         let Some(wal) = &mut self.wal else { return };
         match made.0 {
-            Ok(spare) => wal.put_spare(spare),
+            Ok(spare) => {
+                self.told.spare = false;
+                wal.put_spare(spare);
+            }
             Err(error) => {
                 wal.spare_failed();
                 self.spare_at = now + SPARE_RETRY;
-                router.log(
-                    LogLine::warn("failed to preallocate a WAL segment").with("error", error.to_string()),
-                );
+                warn_once(&mut self.told.spare, router, || {
+                    LogLine::warn("failed to preallocate a WAL segment").with("error", error.to_string())
+                });
             }
         }
     }
@@ -289,18 +316,20 @@ impl Persist {
         let saved = result.is_ok();
         match result {
             Ok(()) => {
+                self.told.snapshot = false;
                 router.log(LogLine::info("saved snapshot to disk").with("snapshot-index", file.index));
             }
-            Err(error) if error.is_no_space() => router.log(
-                LogLine::warn("no space for a snapshot; it is tried again later")
-                    .with("snapshot-index", file.index)
-                    .with("error", error.to_string()),
-            ),
-            Err(error) if error.is_no_descriptor() => router.log(
-                LogLine::warn("no file descriptor for a snapshot; it is tried again later")
-                    .with("snapshot-index", file.index)
-                    .with("error", error.to_string()),
-            ),
+            Err(error) if error.is_no_space() || error.is_no_descriptor() => {
+                let what = match error.is_no_space() {
+                    true => "no space for a snapshot; it is tried again later",
+                    false => "no file descriptor for a snapshot; it is tried again later",
+                };
+                warn_once(&mut self.told.snapshot, router, || {
+                    LogLine::warn(what)
+                        .with("snapshot-index", file.index)
+                        .with("error", error.to_string())
+                });
+            }
             Err(error) => return self.fail(&error, router),
         }
         router.to_apply(ToApply::SnapshotSaved {
@@ -355,6 +384,13 @@ impl Persist {
         router.log(LogLine::new(Level::Error, "failed to write the log").with("error", error.to_string()));
         self.shared
             .fail(router, &self.wal_dir.display().to_string(), error.to_string());
+    }
+}
+
+/// Tells what is tried again and again.
+fn warn_once(told: &mut bool, router: &dyn Router, line: impl FnOnce() -> LogLine) {
+    if !std::mem::replace(told, true) {
+        router.log(line());
     }
 }
 

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::error;
-use api::etcdserverpb::{InternalRaftRequest, PutRequest};
+use api::etcdserverpb::{CompactionRequest, InternalRaftRequest, PutRequest};
 use api::membershippb::DowngradeInfoSetRequest;
 use api::version::Line;
 use disk::Disk;
 use disk::mem::MemDisk;
 use driver::Driver;
-use member::frontend::AskApply;
+use member::frontend::{AskApply, Tell};
 use member::{Config, Error, InitialMember};
 
 const EIO: i32 = 5;
@@ -178,6 +178,150 @@ fn a_full_disk_is_an_error_to_clients_and_loses_nothing() {
     check_full_disk(40_000, 500_000, wal::SEGMENT_BYTES);
     // The log itself needs more.
     check_full_disk(70_000, 10_000, 30_000);
+}
+
+/// Fills the disk twice: what does not work then is said twice, and what works again as often.
+fn check_told_once(config: &Config, room: u64, value_bytes: usize, failed: &str, works: &str) {
+    let disk = MemDisk::new();
+    let mut driver = ready(&disk, config);
+    let count = |driver: &Driver, text: &str| driver.log_texts().iter().filter(|line| *line == text).count();
+    // A log of small segments gives back what its first one had reserved.
+    for _ in 0..4 {
+        driver.call(put("before", value_bytes)).unwrap().unwrap();
+    }
+    for episode in 1..=2 {
+        driver.advance(Duration::from_secs(3));
+        disk.set_space(Some(disk.used_bytes() + room));
+        for n in 0..30 {
+            driver.propose(put(&format!("key{n}"), value_bytes));
+            driver.advance(Duration::from_millis(300));
+        }
+        assert_eq!(
+            count(&driver, failed),
+            episode,
+            "{failed}: {:?}",
+            driver.log_texts()
+        );
+        let before = count(&driver, works);
+        disk.set_space(None);
+        driver.advance(Duration::from_secs(3));
+        driver.call(put("after", value_bytes)).unwrap().unwrap();
+        driver.advance(Duration::from_secs(3));
+        assert!(
+            count(&driver, works) > before,
+            "{works}: {:?}",
+            driver.log_texts()
+        );
+    }
+}
+
+#[test]
+fn what_fails_on_a_full_disk_is_told_once() {
+    let small = Config {
+        segment_bytes: 30_000,
+        ..config()
+    };
+    // Room for the last segment to grow, and not for another.
+    let segment = ("failed to begin a new WAL segment", "created a new WAL segment");
+    check_told_once(&small, 28_000, 10_000, segment.0, segment.1);
+    let spare = "failed to preallocate a WAL segment";
+    check_told_once(&small, 28_000, 10_000, spare, segment.1);
+    // The files that are there have room.
+    let snapshots = Config {
+        snapshot_count: 5,
+        ..config()
+    };
+    let snapshot = "no space for a snapshot; it is tried again later";
+    check_told_once(&snapshots, 0, 10, snapshot, "saved snapshot to disk");
+}
+
+#[test]
+fn a_full_disk_that_copies_on_write_is_waited_out_too() {
+    let disk = MemDisk::new();
+    let mut driver = ready(&disk, &config());
+    driver.call(put("a", 10)).unwrap().unwrap();
+    driver.stop();
+    disk.set_copy_on_write(true);
+    disk.set_space(Some(disk.used_bytes()));
+    let mut driver = Driver::open(&disk.shared(), &always_snapshots(), 1).unwrap();
+    driver.advance(Duration::from_secs(10));
+    assert_eq!(*driver.queues.fatal.borrow(), None);
+    assert_eq!(revision(&driver), 2, "what is there can be read");
+    let (marks, _) = wal::valid_marks(&disk, &config().wal_dir()).unwrap();
+    assert!(marks.iter().all(|mark| mark.index == 0), "{marks:?}");
+    disk.set_space(None);
+    assert!(driver.until_ready());
+    driver.call(put("b", 10)).unwrap().unwrap();
+    driver.stop();
+    assert_eq!(revision(&ready(&disk, &config())), 3);
+}
+
+/// Nothing but an index is to be written, and there is no room for it.
+#[test]
+fn a_full_disk_for_an_index_alone_passes_too() {
+    let disk = MemDisk::new();
+    let mut driver = ready(&disk, &config());
+    driver.advance(Duration::from_secs(5));
+    driver.call(put("a", 10)).unwrap().unwrap();
+    driver.advance(Duration::from_secs(1));
+    let compact = InternalRaftRequest {
+        compaction: Some(CompactionRequest {
+            revision: 99,
+            physical: true,
+        }),
+        ..InternalRaftRequest::default()
+    };
+    driver.call(compact).unwrap().unwrap_err();
+    disk.set_copy_on_write(true);
+    disk.set_space(Some(disk.used_bytes()));
+    let id = driver.ask(|id| AskApply::Pin { id });
+    driver.advance(Duration::from_secs(5));
+    let refused = driver
+        .tells
+        .iter()
+        .any(|tell| matches!(tell, Tell::Pinned { id: pinned, result: Err(_) } if *pinned == id));
+    assert!(refused);
+    assert_eq!(driver.call(put("b", 10)), Some(Err(error::NO_SPACE)));
+    disk.set_space(None);
+    driver.advance(Duration::from_secs(3));
+    driver.call(put("b", 10)).unwrap().unwrap();
+}
+
+/// A compaction waits for the data file, and does not keep the member from resting.
+#[test]
+fn a_compaction_waits_for_room() {
+    let disk = MemDisk::new();
+    let mut driver = ready(&disk, &config());
+    for n in 0..10 {
+        driver.call(put("a", n)).unwrap().unwrap();
+    }
+    driver.advance(Duration::from_secs(5));
+    let compact = InternalRaftRequest {
+        compaction: Some(CompactionRequest {
+            revision: 8,
+            physical: true,
+        }),
+        ..InternalRaftRequest::default()
+    };
+    let id = driver.propose(compact);
+    // Its deletions are on their way to the data file then.
+    let finished = |driver: &Driver| {
+        driver
+            .log_texts()
+            .contains(&"finished scheduled compaction".to_owned())
+    };
+    while !finished(&driver) {
+        if !driver.turn() {
+            driver.now = driver.now + Duration::from_millis(10);
+        }
+    }
+    disk.set_copy_on_write(true);
+    disk.set_space(Some(disk.used_bytes()));
+    driver.advance(Duration::from_secs(5));
+    assert!(!driver.answers.contains_key(&id));
+    disk.set_space(None);
+    driver.advance(Duration::from_secs(5));
+    assert!(matches!(driver.answers.get(&id), Some(Ok(_))));
 }
 
 #[test]

@@ -170,12 +170,16 @@ impl Apply {
             file.due = Some(now + file.interval);
         }
         let wanted = matches!(file.snapshot, Snapshotting::Wanted);
-        let force = wanted || !file.waiting.is_empty();
+        // Who is to be told that the disk is full is told so now. The others wait until it is tried again.
+        let asks = |waiting: &Waiting| !file.full || !matches!(waiting, Waiting::Compacted(_));
+        let asked = wanted || file.waiting.iter().any(asks);
         let due = file.due.is_some_and(|due| due <= now);
         let large = pending.ops >= file.ops_max || pending.bytes >= COMMIT_BYTES || pending.urgent;
-        if !(force || due || (large && !file.full)) {
+        if !(asked || due || (large && !file.full)) {
             return Ok(());
         }
+        // What found the disk full may have been an index alone.
+        let force = wanted || !file.waiting.is_empty() || file.full;
         file.due = None;
         if wanted && applied > file.snapshot_index {
             // Exactly what is applied now: the machine moves on while the commit is on its way.
@@ -269,6 +273,7 @@ impl Apply {
         self.file.due = Some(now + FULL_RETRY);
         if let Snapshotting::Committing(_) = self.file.snapshot {
             self.file.snapshot = Snapshotting::Idle;
+            self.file.snapshot_at = now + FULL_RETRY;
         }
         for waiting in std::mem::take(&mut self.file.on_the_way) {
             match waiting {

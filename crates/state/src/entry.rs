@@ -6,6 +6,7 @@ use prost::Message;
 
 use crate::auth::{AuthChange, Caller};
 use crate::error::Error;
+use crate::request::{Header, InternalRequest};
 use crate::v2_request;
 use crate::wire::{Fields, Payload};
 
@@ -40,7 +41,7 @@ pub fn request_id(data: &Bytes) -> Option<u64> {
     for field in Fields::of(data.clone()) {
         match field.ok()? {
             (1, Payload::Varint(id)) if id != 0 => return Some(id),
-            (100, Payload::Bytes(bytes)) => header = pb::RequestHeader::decode(bytes).ok(),
+            (100, Payload::Bytes(bytes)) => header = Header::decode(bytes).ok(),
             _ => {}
         }
     }
@@ -91,7 +92,7 @@ pub(crate) fn decode(index: u64, data: &Bytes) -> Result<Decoded, Error> {
         match field.map_err(undecodable)? {
             (1, Payload::Varint(number)) => id = number,
             (100, Payload::Bytes(bytes)) if header.is_none() => {
-                let decoded = pb::RequestHeader::decode(bytes);
+                let decoded = Header::decode(bytes);
                 header = Some(decoded.map_err(|error| undecodable(error.to_string()))?);
             }
             (number, Payload::Bytes(_)) if is_request(number) && found.is_some() => {
@@ -120,7 +121,7 @@ pub(crate) fn decode(index: u64, data: &Bytes) -> Result<Decoded, Error> {
     Ok(Decoded { id, caller, request })
 }
 
-fn caller_of(header: Option<pb::RequestHeader>) -> Caller {
+fn caller_of(header: Option<Header>) -> Caller {
     header.map_or_else(Caller::default, |header| Caller {
         user: header.username,
         revision: header.auth_revision,
@@ -157,7 +158,7 @@ fn decode_request(number: u32, data: Bytes) -> Result<Request, prost::DecodeErro
 /// Decodes by protobuf's general rule and picks the request in the order in which etcd looks for
 /// it (etcd: apply/uber_applier.go, dispatch).
 fn decode_whole(index: u64, data: &Bytes) -> Result<Decoded, Error> {
-    let whole = pb::InternalRaftRequest::decode(data.clone()).map_err(|error| Error::Undecodable {
+    let whole = InternalRequest::decode(data.clone()).map_err(|error| Error::Undecodable {
         index,
         reason: error.to_string(),
     })?;
@@ -171,7 +172,7 @@ fn decode_whole(index: u64, data: &Bytes) -> Result<Decoded, Error> {
     Ok(Decoded { id, caller, request })
 }
 
-fn pick(whole: pb::InternalRaftRequest) -> Option<Request> {
+fn pick(whole: InternalRequest) -> Option<Request> {
     let cluster = whole.cluster_version_set.map(Request::ClusterVersionSet);
     let cluster = cluster.or(whole.cluster_member_attr_set.map(Request::ClusterMemberAttrSet));
     let cluster = cluster.or(whole.downgrade_info_set.map(Request::DowngradeInfoSet));
@@ -185,9 +186,9 @@ fn pick(whole: pb::InternalRaftRequest) -> Option<Request> {
     let lease = lease.or(whole.lease_revoke.map(Request::LeaseRevoke));
     let lease = lease.or(whole.lease_checkpoint.map(Request::LeaseCheckpoint));
     let request = lease.or(whole.alarm.map(Request::Alarm));
-    let read = |name| move |_: ()| Request::AuthRead(name);
+    let read = |is_there: bool, name| is_there.then_some(Request::AuthRead(name));
     let change = |change: Option<AuthChange>| change.map(Request::Auth);
-    let request = request.or(whole.authenticate.map(drop).map(read("Authenticate")));
+    let request = request.or(read(whole.authenticate.is_some(), "Authenticate"));
     let request = request.or(change(whole.auth_enable.map(|_| AuthChange::Enable)));
     let request = request.or(change(whole.auth_disable.map(|_| AuthChange::Disable)));
     let request = request.or(whole.auth_status.map(|_| Request::AuthStatus));
@@ -196,17 +197,17 @@ fn pick(whole: pb::InternalRaftRequest) -> Option<Request> {
     let password = whole.auth_user_change_password;
     let request = request.or(change(password.map(AuthChange::UserChangePassword)));
     let request = request.or(change(whole.auth_user_grant_role.map(AuthChange::UserGrantRole)));
-    let request = request.or(whole.auth_user_get.map(drop).map(read("UserGet")));
+    let request = request.or(read(whole.auth_user_get.is_some(), "UserGet"));
     let request = request.or(change(
         whole.auth_user_revoke_role.map(AuthChange::UserRevokeRole),
     ));
     let request = request.or(change(whole.auth_role_add.map(AuthChange::RoleAdd)));
     let permission = whole.auth_role_grant_permission;
     let request = request.or(change(permission.map(AuthChange::RoleGrantPermission)));
-    let request = request.or(whole.auth_role_get.map(drop).map(read("RoleGet")));
+    let request = request.or(read(whole.auth_role_get.is_some(), "RoleGet"));
     let permission = whole.auth_role_revoke_permission;
     let request = request.or(change(permission.map(AuthChange::RoleRevokePermission)));
     let request = request.or(change(whole.auth_role_delete.map(AuthChange::RoleDelete)));
-    let request = request.or(whole.auth_user_list.map(drop).map(read("UserList")));
-    request.or(whole.auth_role_list.map(drop).map(read("RoleList")))
+    let request = request.or(read(whole.auth_user_list.is_some(), "UserList"));
+    request.or(read(whole.auth_role_list.is_some(), "RoleList"))
 }

@@ -24,6 +24,7 @@ mod op;
 mod quota;
 pub mod read;
 mod reply;
+mod request;
 mod restore;
 mod rows;
 mod txn;

@@ -1,13 +1,14 @@
 //! The oldest etcd that can read a stretch of log: what decides whether the storage may go down a
 //! version (etcd: storage/wal/version.go). Looks at which fields are used, not at what they say.
 
-use api::etcdserverpb::{self as pb, AlarmType};
+use api::etcdserverpb::AlarmType;
 use api::version::Version;
 use bytes::Bytes;
 use prost::Message;
 
 use crate::entry::EntryKind;
 use crate::error::Error;
+use crate::request::InternalRequest;
 use crate::v2_request;
 
 const V3_0: Version = Version::new(3, 0, 0);
@@ -30,7 +31,7 @@ pub fn minimal_version(index: u64, kind: EntryKind, data: &Bytes) -> Result<Vers
     if v2_request::contains_v2_request(data) {
         return Err(undecodable("a v2 request".to_string()));
     }
-    let request = pb::InternalRaftRequest::decode(data.clone());
+    let request = InternalRequest::decode(data.clone());
     let request = request.map_err(|error| undecodable(error.to_string()))?;
     let test = match &request.downgrade_version_test {
         None => V3_0,
@@ -44,7 +45,7 @@ pub fn minimal_version(index: u64, kind: EntryKind, data: &Bytes) -> Result<Vers
 }
 
 /// The annotated fields of a request: whether each is set, and since when it exists.
-fn uses(request: &pb::InternalRaftRequest) -> Vec<(bool, Version)> {
+fn uses(request: &InternalRequest) -> Vec<(bool, Version)> {
     let mut uses = vec![
         (request.lease_checkpoint.is_some(), V3_4),
         (request.auth_status.is_some(), V3_5),
@@ -88,6 +89,7 @@ fn uses(request: &pb::InternalRaftRequest) -> Vec<(bool, Version)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use api::etcdserverpb as pb;
     use api::membershippb;
 
     fn check(request: pb::InternalRaftRequest, expected: &str) {
@@ -190,5 +192,24 @@ mod tests {
         assert_eq!(of(EntryKind::ConfChangeV2, b"").unwrap(), V3_4);
         assert!(of(EntryKind::Normal, b"\x08\x01\x12\x03PUT").is_err());
         assert!(of(EntryKind::Normal, b"\xff").is_err());
+    }
+
+    #[test]
+    fn names_need_not_be_utf8() {
+        let request = pb::InternalRaftRequest {
+            auth_user_add: Some(pb::AuthUserAddRequest {
+                name: "x~".into(),
+                hashed_password: "hash".into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let data = request.encode_to_vec();
+        let data: Bytes = data
+            .iter()
+            .map(|byte| if *byte == b'~' { 0xff } else { *byte })
+            .collect();
+        let found = minimal_version(1, EntryKind::Normal, &data).unwrap();
+        assert_eq!(found, V3_5);
     }
 }

@@ -38,7 +38,10 @@ fn fuzz(data: &[u8], rig: &mut Rig) {
                 if kind == EntryKind::Normal && !data.is_empty() && !is_v2 {
                     assert!(id.is_some(), "{data:?}");
                     assert_eq!(asked, id, "{data:?}");
-                    assert!(InternalRaftRequest::decode(data.clone()).is_ok(), "{data:?}");
+                    // Strings are the one thing in which etcd's releases are not of one mind.
+                    let refused = InternalRaftRequest::decode(data.clone()).err();
+                    let is_text = |error: prost::DecodeError| error.to_string().contains("UTF-8");
+                    assert!(refused.is_none_or(is_text), "{data:?}");
                 }
             }
             Err(error) => assert!(!error.to_string().is_empty()),

@@ -12,6 +12,7 @@ use api::version::Line;
 use bytes::Bytes;
 use common::{Rig, options};
 use mvcc::schema;
+use state::EntryKind;
 
 /// `$2a$` as it travels.
 const HASHED: &str = "JDJhJA==";
@@ -102,6 +103,13 @@ fn request(words: &[&str]) -> Request {
         }
         "lease" => request.lease_grant = Some(pb::LeaseGrantRequest { id: 7, ttl: 100 }),
         "revoke" => request.lease_revoke = Some(pb::LeaseRevokeRequest { id: 7 }),
+        "login" => {
+            request.authenticate = Some(pb::InternalAuthenticateRequest {
+                name: word(1),
+                password: word(2),
+                ..Default::default()
+            });
+        }
         "version" => request.cluster_version_set = Some(ClusterVersionSetRequest { ver: word(1) }),
         "list" => request.auth_user_list = Some(Default::default()),
         other => panic!("no command {other}"),
@@ -131,7 +139,7 @@ fn range(words: &[&str]) -> pb::RangeRequest {
     }
 }
 
-/// Lines `command => answer`; `USER: command` comes from a user who was let in now, `USER@n: command` from one who was
+/// Lines `command => answer`; `~` in a name is a byte that no UTF-8 has; `USER: command` comes from a user who was let in now, `USER@n: command` from one who was
 /// let in at a revision of users and roles. The machine is restarted before each line if `restarts`.
 fn tell(script: &str, restarts: bool) -> Rig {
     let mut rig = Rig::new(Line::V3_7);
@@ -154,7 +162,14 @@ fn tell(script: &str, restarts: bool) -> Rig {
                 ..Default::default()
             });
         }
-        let found = match rig.apply(request, true) {
+        let data = rig.encode(request);
+        let data: Bytes = data
+            .iter()
+            .map(|byte| if *byte == b'~' { 0xff } else { *byte })
+            .collect();
+        assert_eq!(state::request_id(&data), Some(rig.index + 1), "{line}");
+        let entry = rig.entry(EntryKind::Normal, data);
+        let found = match rig.machine.apply(&entry, |_| true) {
             Ok(applied) => match applied.reply.unwrap().result {
                 Ok(_) => "ok".to_owned(),
                 Err(status) => status.message.trim_start_matches("etcdserver: ").to_owned(),
@@ -336,4 +351,52 @@ fn ranges_are_permitted_as_by_the_release_of_all_members() {
          root: drop t
          a: put m => permission denied"
     ));
+}
+
+/// Up to 3.6, etcd takes any bytes for names and passwords, and keeps them (etcd: gogo/protobuf).
+#[test]
+fn names_need_not_be_utf8() {
+    let rows = check(
+        r"login x~ secr~t => authentication is not enabled
+          user x~
+          user x~ => user name already exists
+          passwd x~ YQ==
+          passwd x~ ~ => authentication failed, invalid user ID or password
+          user y~
+          forget y~
+          role r~
+          role s~
+          role s~ => role name already exists
+          drop s~
+          allow r~ both a c
+          allow r~ read d
+          forbid r~ d
+          give x~ s~ => role name not found
+          give x~ r~
+          take x~ s~ => role is not granted to the user
+          user root
+          give root root
+          enable
+          x~: put b
+          x~: put d => permission denied
+          x: put b => permission denied
+          x~: user z => permission denied
+          root: take x~ r~
+          x~: put b => permission denied
+          root: give x~ r~",
+    );
+    let user = b"\n\x02x\xff\x12\x01a\x1a\x02r\xff\x22\x00";
+    assert!(
+        rows.iter()
+            .any(|(key, row)| key == &b"x\xff"[..] && row == &user[..])
+    );
+    let role = b"\n\x02r\xff\x12\x08\x08\x02\x12\x01a\x1a\x01c";
+    assert!(
+        rows.iter()
+            .any(|(key, row)| key == &b"r\xff"[..] && row == &role[..])
+    );
+    assert!(
+        rows.iter()
+            .all(|(key, _)| key != &b"y\xff"[..] && key != &b"s\xff"[..])
+    );
 }

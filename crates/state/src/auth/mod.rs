@@ -9,31 +9,35 @@ mod ranges;
 
 use std::collections::BTreeMap;
 
-use api::authpb::{Permission, Role, User, UserAddOptions};
+use api::authpb::{Permission, Role, UserAddOptions};
 use api::error::{self, Status};
-use api::etcdserverpb as pb;
+use bytes::Bytes;
 use mvcc::{Backend, Error, schema};
 use prost::Message;
 
+use crate::request::{
+    Named, RoleGrantPermission, RoleRevokePermission, User, UserAdd, UserChangePassword, UserGrantRole,
+    UserRevokeRole,
+};
 use crate::rows;
 
 /// The user without whom authentication cannot be on, and the role that may do all.
-const ROOT: &str = "root";
+const ROOT: &[u8] = b"root";
 
 /// What an entry changes of users, roles, or of authentication.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum AuthChange {
     Enable,
     Disable,
-    UserAdd(pb::AuthUserAddRequest),
-    UserDelete(pb::AuthUserDeleteRequest),
-    UserChangePassword(pb::AuthUserChangePasswordRequest),
-    UserGrantRole(pb::AuthUserGrantRoleRequest),
-    UserRevokeRole(pb::AuthUserRevokeRoleRequest),
-    RoleAdd(pb::AuthRoleAddRequest),
-    RoleDelete(pb::AuthRoleDeleteRequest),
-    RoleGrantPermission(pb::AuthRoleGrantPermissionRequest),
-    RoleRevokePermission(pb::AuthRoleRevokePermissionRequest),
+    UserAdd(UserAdd),
+    UserDelete(Named),
+    UserChangePassword(UserChangePassword),
+    UserGrantRole(UserGrantRole),
+    UserRevokeRole(UserRevokeRole),
+    RoleAdd(Named),
+    RoleDelete(Named),
+    RoleGrantPermission(RoleGrantPermission),
+    RoleRevokePermission(RoleRevokePermission),
 }
 
 impl AuthChange {
@@ -58,7 +62,7 @@ impl AuthChange {
 /// Who asks, as the header of an entry says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Caller {
-    pub(crate) user: String,
+    pub(crate) user: Bytes,
     /// The revision of users and roles when the caller was let in; 0 if nobody was.
     pub(crate) revision: u64,
 }
@@ -83,8 +87,8 @@ pub(crate) struct Auth {
     pub(crate) enabled: bool,
     /// Counts the changes of users and roles.
     pub(crate) revision: u64,
-    users: BTreeMap<String, User>,
-    roles: BTreeMap<String, Role>,
+    users: BTreeMap<Bytes, User>,
+    roles: BTreeMap<Bytes, Role>,
     /// Forgotten with each change.
     permits: permit::Permits,
 }
@@ -99,11 +103,11 @@ impl Auth {
         };
         for (name, row) in backend.scan(schema::AUTH_USERS)? {
             let user = User::decode(row).map_err(|error| damaged(schema::AUTH_USERS, &name, &error))?;
-            auth.users.insert(text(&user.name), user);
+            auth.users.insert(user.name.clone(), user);
         }
         for (name, row) in backend.scan(schema::AUTH_ROLES)? {
             let role = Role::decode(row).map_err(|error| damaged(schema::AUTH_ROLES, &name, &error))?;
-            auth.roles.insert(text(&role.name), role);
+            auth.roles.insert(role.name.clone(), role);
         }
         if auth.revision == 0 {
             auth.changed(backend);
@@ -133,7 +137,7 @@ impl Auth {
             }
             AuthChange::UserRevokeRole(request) => self.revoke_role(&request, backend)?,
             AuthChange::RoleAdd(request) => self.add_role(request.name, backend)?,
-            AuthChange::RoleDelete(request) => self.delete_role(&request.role, backend)?,
+            AuthChange::RoleDelete(request) => self.delete_role(&request.name, backend)?,
             AuthChange::RoleGrantPermission(request) => self.grant_permission(request, backend)?,
             AuthChange::RoleRevokePermission(request) => self.revoke_permission(&request, backend)?,
         }
@@ -160,7 +164,7 @@ impl Auth {
         Ok(())
     }
 
-    fn add_user(&mut self, request: pb::AuthUserAddRequest, backend: &mut Backend) -> Result<(), Refusal> {
+    fn add_user(&mut self, request: UserAdd, backend: &mut Backend) -> Result<(), Refusal> {
         if request.name.is_empty() {
             return Err(error::USER_EMPTY.into());
         }
@@ -174,7 +178,7 @@ impl Auth {
             false => hashed(&request.password, &request.hashed_password)?,
         };
         let user = User {
-            name: request.name.clone().into(),
+            name: request.name.clone(),
             password: password.into(),
             roles: Vec::new(),
             options: Some(options),
@@ -184,18 +188,18 @@ impl Auth {
         Ok(())
     }
 
-    fn delete_user(&mut self, name: &str, backend: &mut Backend) -> Result<(), Status> {
+    fn delete_user(&mut self, name: &[u8], backend: &mut Backend) -> Result<(), Status> {
         if self.enabled && name == ROOT {
             return Err(error::INVALID_AUTH_MGMT);
         }
         self.users.remove(name).ok_or(error::USER_NOT_FOUND)?;
-        backend.delete(schema::AUTH_USERS, name.as_bytes());
+        backend.delete(schema::AUTH_USERS, name);
         Ok(())
     }
 
     fn change_password(
         &mut self,
-        request: &pb::AuthUserChangePasswordRequest,
+        request: &UserChangePassword,
         backend: &mut Backend,
     ) -> Result<(), Refusal> {
         let user = self.users.get_mut(&request.name).ok_or(error::USER_NOT_FOUND)?;
@@ -209,11 +213,7 @@ impl Auth {
     }
 
     /// Whether the user did not have it.
-    fn grant_role(
-        &mut self,
-        request: &pb::AuthUserGrantRoleRequest,
-        backend: &mut Backend,
-    ) -> Result<bool, Status> {
+    fn grant_role(&mut self, request: &UserGrantRole, backend: &mut Backend) -> Result<bool, Status> {
         let user = self.users.get_mut(&request.user).ok_or(error::USER_NOT_FOUND)?;
         // There need not be a role of this name: it may do all without.
         if request.role != ROOT && !self.roles.contains_key(&request.role) {
@@ -227,11 +227,7 @@ impl Auth {
         Ok(true)
     }
 
-    fn revoke_role(
-        &mut self,
-        request: &pb::AuthUserRevokeRoleRequest,
-        backend: &mut Backend,
-    ) -> Result<(), Status> {
+    fn revoke_role(&mut self, request: &UserRevokeRole, backend: &mut Backend) -> Result<(), Status> {
         if self.enabled && request.name == ROOT && request.role == ROOT {
             return Err(error::INVALID_AUTH_MGMT);
         }
@@ -243,7 +239,7 @@ impl Auth {
         Ok(())
     }
 
-    fn add_role(&mut self, name: String, backend: &mut Backend) -> Result<(), Status> {
+    fn add_role(&mut self, name: Bytes, backend: &mut Backend) -> Result<(), Status> {
         if name.is_empty() {
             return Err(error::ROLE_EMPTY);
         }
@@ -251,7 +247,7 @@ impl Auth {
             return Err(error::ROLE_ALREADY_EXIST);
         }
         let role = Role {
-            name: name.clone().into(),
+            name: name.clone(),
             ..Role::default()
         };
         put_role(backend, &role);
@@ -259,12 +255,12 @@ impl Auth {
         Ok(())
     }
 
-    fn delete_role(&mut self, name: &str, backend: &mut Backend) -> Result<(), Status> {
+    fn delete_role(&mut self, name: &[u8], backend: &mut Backend) -> Result<(), Status> {
         if self.enabled && name == ROOT {
             return Err(error::INVALID_AUTH_MGMT);
         }
         self.roles.remove(name).ok_or(error::ROLE_NOT_FOUND)?;
-        backend.delete(schema::AUTH_ROLES, name.as_bytes());
+        backend.delete(schema::AUTH_ROLES, name);
         for user in self.users.values_mut() {
             if take_role(user, name) {
                 put_user(backend, user);
@@ -277,7 +273,7 @@ impl Auth {
     /// the order of permissions with equal keys matters.
     fn grant_permission(
         &mut self,
-        request: pb::AuthRoleGrantPermissionRequest,
+        request: RoleGrantPermission,
         backend: &mut Backend,
     ) -> Result<(), Status> {
         let granted = request.perm.ok_or(error::PERMISSION_NOT_GIVEN)?;
@@ -302,7 +298,7 @@ impl Auth {
 
     fn revoke_permission(
         &mut self,
-        request: &pb::AuthRoleRevokePermissionRequest,
+        request: &RoleRevokePermission,
         backend: &mut Backend,
     ) -> Result<(), Status> {
         let role = self.roles.get_mut(&request.role).ok_or(error::ROLE_NOT_FOUND)?;
@@ -318,7 +314,7 @@ impl Auth {
 }
 
 /// Whether the user had it.
-fn take_role(user: &mut User, role: &str) -> bool {
+fn take_role(user: &mut User, role: &[u8]) -> bool {
     let before = user.roles.len();
     user.roles.retain(|there| there != role);
     user.roles.len() < before
@@ -334,7 +330,7 @@ fn put_role(backend: &mut Backend, role: &Role) {
 
 /// The hash that whoever proposed the password has made of it, which travels in base64. Releases before 3.5 sent the
 /// password itself, and each member salted it by itself.
-fn hashed(password: &str, hashed: &str) -> Result<Vec<u8>, Refusal> {
+fn hashed(password: &[u8], hashed: &[u8]) -> Result<Vec<u8>, Refusal> {
     if !password.is_empty() && hashed.is_empty() {
         return Err(Refusal::PlainPassword);
     }
@@ -342,9 +338,13 @@ fn hashed(password: &str, hashed: &str) -> Result<Vec<u8>, Refusal> {
 }
 
 /// Decodes base64 as Go's standard encoding does: padded, and blind for line ends.
-fn base64(text: &str) -> Option<Vec<u8>> {
+fn base64(text: &[u8]) -> Option<Vec<u8>> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let letters: Vec<u8> = text.bytes().filter(|byte| !b"\r\n".contains(byte)).collect();
+    let letters: Vec<u8> = text
+        .iter()
+        .copied()
+        .filter(|byte| !b"\r\n".contains(byte))
+        .collect();
     let used = letters
         .iter()
         .position(|byte| *byte == b'=')
@@ -399,7 +399,7 @@ mod tests {
             ("YQ==YQ==", None),
             ("YW-j", None),
         ] {
-            assert_eq!(base64(text).as_deref(), expected, "{text:?}");
+            assert_eq!(base64(text.as_bytes()).as_deref(), expected, "{text:?}");
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use api::authpb::{User, permission::Type};
+use api::authpb::permission::Type;
 use api::error::{self, Status};
 use api::etcdserverpb::{self as pb, request_op};
 use api::version::Version;
@@ -16,6 +16,7 @@ use super::ranges::{Ranges, Span, Ties};
 use super::{Auth, Caller, ROOT};
 use crate::entry::Request;
 use crate::leases::Leases;
+use crate::request::User;
 
 impl Auth {
     /// Whether the request needs the role root and the caller does not have it. This comes before the alarms.
@@ -79,7 +80,7 @@ impl Auth {
     }
 
     /// Merges the permissions of a user's roles, unless that is done.
-    fn merge_permissions(&mut self, user: &str, ties: Ties) {
+    fn merge_permissions(&mut self, user: &Bytes, ties: Ties) {
         if self.permits.ties != ties {
             self.permits = Permits {
                 ties,
@@ -94,7 +95,7 @@ impl Auth {
                 read: self.ranges(there, Type::Read, ties),
                 write: self.ranges(there, Type::Write, ties),
             };
-            self.permits.by_user.insert(user.to_owned(), permit);
+            self.permits.by_user.insert(user.clone(), permit);
         }
     }
 
@@ -115,7 +116,7 @@ impl Auth {
 #[derive(Debug, Default)]
 pub(super) struct Permits {
     ties: Ties,
-    by_user: BTreeMap<String, Permit>,
+    by_user: BTreeMap<Bytes, Permit>,
 }
 
 #[derive(Debug)]
@@ -209,9 +210,7 @@ impl Gate<'_> {
 }
 
 pub(super) fn is_root(user: &User) -> bool {
-    user.roles
-        .binary_search_by(|role| role.as_str().cmp(ROOT))
-        .is_ok()
+    user.roles.binary_search_by(|role| role[..].cmp(ROOT)).is_ok()
 }
 
 /// Whether a permission may be for this range.

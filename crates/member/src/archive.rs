@@ -1,8 +1,9 @@
 //! Entries out of the log's files, for members that lack what is no longer in memory. Never writes, and reads
 //! only what was synced before it was asked for.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use disk::Disk;
 use raft::Wanted;
@@ -11,15 +12,20 @@ use wal::{Record, Records};
 use crate::message::ToDecide;
 use crate::router::{Job, JobKind, Router};
 
+/// So many members have a place of their own at the same time. For others each reading begins with a segment.
+const PLACES_MAX: usize = 4;
+
 /// The log's files, read in the order in which they were written.
 pub(crate) struct Archive {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    /// Where the last reading ended: the next one mostly goes on there.
-    place: Arc<Mutex<Option<Place>>>,
+    places: Arc<Mutex<Places>>,
 }
 
-/// A place in the log's files.
+/// Where the last reading for each member ended: the next one mostly goes on there. `None` while one is under way.
+type Places = BTreeMap<u64, Option<Place>>;
+
+/// A place in the log's files. Keeps them open from there on, also those that were purged since.
 struct Place {
     records: Records,
     term: u64,
@@ -45,15 +51,36 @@ impl Archive {
         Archive {
             disk,
             dir,
-            place: Arc::default(),
+            places: Arc::default(),
+        }
+    }
+
+    /// Gives up the places of all members that need nothing more.
+    pub(crate) fn release(&self, needs: impl Fn(u64) -> bool, router: &dyn Router) {
+        let mut released = Vec::new();
+        lock(&self.places).retain(|id, place| {
+            let kept = needs(*id);
+            if !kept {
+                released.extend(place.take());
+            }
+            kept
+        });
+        if !released.is_empty() {
+            // To close the last handle of a file that was removed frees its blocks, which takes its time.
+            router.job(Job::new(JobKind::Fetch, move |_: &dyn Router| drop(released)));
         }
     }
 
     /// Reads what a member lacks, beside the stages.
     pub(crate) fn fetch(&self, wanted: Wanted, router: &dyn Router) {
-        let (disk, dir, place) = (self.disk.clone(), self.dir.clone(), self.place.clone());
+        let (disk, dir, places) = (self.disk.clone(), self.dir.clone(), self.places.clone());
+        let mut all = lock(&places);
+        if all.len() < PLACES_MAX {
+            all.entry(wanted.id).or_default();
+        }
+        drop(all);
         router.job(Job::new(JobKind::Fetch, move |router: &dyn Router| {
-            let last = place.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let last = lock(&places).get_mut(&wanted.id).and_then(Option::take);
             let last = last.filter(|last| last.term == wanted.term && last.index == wanted.previous);
             let mut found = last.and_then(|last| read(last, wanted));
             if found.is_none() {
@@ -65,12 +92,19 @@ impl Archive {
                 });
             }
             let entries = found.map_or_else(Vec::new, |(next, entries)| {
-                *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
+                // If it was released meanwhile, nobody goes on there.
+                if let Some(place) = lock(&places).get_mut(&wanted.id) {
+                    *place = Some(next);
+                }
                 entries
             });
             router.to_decide(ToDecide::Fetched(Box::new(Fetched { wanted, entries })));
         }));
     }
+}
+
+fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
+    places.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// At least one of the wanted entries, and the place after the last; `None` if the files do not have them. In one
@@ -101,14 +135,155 @@ fn read(mut place: Place, wanted: Wanted) -> Option<(Place, Vec<raft::Entry>)> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::cell::RefCell;
+    use std::path::{Path, PathBuf};
 
     use bytes::Bytes;
+    use disk::Disk;
     use disk::mem::MemDisk;
     use raft::Wanted;
     use wal::{Records, Wal};
 
-    use super::{Place, read};
+    use super::{Archive, PLACES_MAX, Place, read};
+    use crate::error::Fatal;
+    use crate::message::{ToApply, ToCommitter, ToDecide, ToFront, ToPersist};
+    use crate::peer::ToPeer;
+    use crate::router::{Job, Router};
+
+    /// Keeps jobs until they are run, and what they found.
+    #[derive(Default)]
+    struct Pool {
+        jobs: RefCell<Vec<Job>>,
+        found: RefCell<Vec<(u64, Vec<u64>)>>,
+    }
+
+    impl Pool {
+        fn run(&self) {
+            for job in self.jobs.take() {
+                job.run(self);
+            }
+        }
+    }
+
+    impl crate::log::Log for Pool {
+        fn log(&self, _line: crate::log::LogLine) {}
+    }
+
+    impl Router for Pool {
+        fn to_decide(&self, message: ToDecide) {
+            if let ToDecide::Fetched(found) = message {
+                let indexes = found.entries.iter().map(|entry| entry.index).collect();
+                self.found.borrow_mut().push((found.wanted.id, indexes));
+            }
+        }
+        fn to_persist(&self, _message: ToPersist) {}
+        fn to_apply(&self, _message: ToApply) {}
+        fn to_committer(&self, _message: ToCommitter) {}
+        fn to_front(&self, _front: usize, _message: ToFront) {}
+        fn to_peer(&self, _message: ToPeer) {}
+        fn job(&self, job: Job) {
+            self.jobs.borrow_mut().push(job);
+        }
+        fn fatal(&self, fatal: Fatal) {
+            panic!("{fatal:?}");
+        }
+        fn stopped(&self) {}
+    }
+
+    /// What a member is given after an index.
+    fn fetch(archive: &Archive, pool: &Pool, id: u64, previous: u64) -> Vec<u64> {
+        let wanted = Wanted {
+            id,
+            term: 1,
+            previous,
+            last: 10,
+            bytes_max: 150,
+        };
+        archive.fetch(wanted, pool);
+        pool.run();
+        let (to, found) = pool.found.borrow_mut().pop().unwrap();
+        assert_eq!(to, id);
+        found
+    }
+
+    /// A log of ten entries, one or two in a segment.
+    fn archive() -> (MemDisk, Archive) {
+        let disk = MemDisk::new();
+        let dir = PathBuf::from("/wal");
+        let mut wal = Wal::create(&disk.shared(), &dir, b"").unwrap();
+        wal.set_segment_bytes(300);
+        for index in 1..=10 {
+            wal.save(None, &entries(1, index..=index)).unwrap();
+            wal.cut_if_full().unwrap();
+        }
+        wal.close().unwrap();
+        let archive = Archive::new(disk.shared(), dir);
+        (disk, archive)
+    }
+
+    fn remove_all(disk: &MemDisk) {
+        for entry in disk.list(Path::new("/wal")).unwrap() {
+            disk.remove_file(&Path::new("/wal").join(entry.name)).unwrap();
+        }
+    }
+
+    #[test]
+    fn each_member_goes_on_where_it_was() {
+        let (disk, archive) = archive();
+        let pool = Pool::default();
+        assert_eq!(fetch(&archive, &pool, 2, 1), [2, 3]);
+        assert_eq!(fetch(&archive, &pool, 3, 4), [5, 6]);
+        // Nobody could begin anew.
+        remove_all(&disk);
+        assert_eq!(fetch(&archive, &pool, 2, 3), [4, 5]);
+        assert_eq!(fetch(&archive, &pool, 3, 6), [7, 8]);
+        assert_eq!(fetch(&archive, &pool, 2, 5), [6, 7]);
+        assert!(fetch(&archive, &pool, 4, 5).is_empty());
+    }
+
+    #[test]
+    fn who_needs_nothing_more_keeps_no_file_open() {
+        let (disk, archive) = archive();
+        let pool = Pool::default();
+        for id in [2, 3] {
+            assert_eq!(fetch(&archive, &pool, id, 1), [2, 3]);
+        }
+        remove_all(&disk);
+        archive.release(|id| id == 3, &pool);
+        assert!(disk.used_bytes() > 0, "closing is a job too");
+        pool.run();
+        assert!(disk.used_bytes() > 0);
+        assert!(fetch(&archive, &pool, 2, 3).is_empty());
+        assert_eq!(fetch(&archive, &pool, 3, 3), [4, 5]);
+        // It reads while it is released.
+        let wanted = Wanted {
+            id: 3,
+            term: 1,
+            previous: 5,
+            last: 10,
+            bytes_max: 150,
+        };
+        archive.fetch(wanted, &pool);
+        archive.release(|_| false, &pool);
+        pool.run();
+        assert_eq!(disk.used_bytes(), 0);
+    }
+
+    #[test]
+    fn places_are_bounded() {
+        let (disk, archive) = archive();
+        let pool = Pool::default();
+        let ids = 2..2 + PLACES_MAX as u64;
+        for id in ids.clone().chain([99]) {
+            assert_eq!(fetch(&archive, &pool, id, 1), [2, 3]);
+        }
+        assert_eq!(fetch(&archive, &pool, 99, 3), [4, 5], "it begins anew each time");
+        remove_all(&disk);
+        assert!(fetch(&archive, &pool, 99, 5).is_empty());
+        for id in ids {
+            assert_eq!(fetch(&archive, &pool, id, 3), [4, 5]);
+        }
+    }
 
     fn entries(term: u64, indexes: std::ops::RangeInclusive<u64>) -> Vec<wal::Entry> {
         indexes

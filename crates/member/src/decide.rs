@@ -214,6 +214,8 @@ impl Decide {
                 self.expire(now, router);
                 self.unwritten.tick();
                 self.leave_stuck_disk(router);
+                let raft = &self.raft;
+                self.archive.release(|id| raft.reads_archive_for(id), router);
             }
             ToDecide::Persisted(Persisted { write }) => {
                 self.raft.persisted(write);

@@ -7,6 +7,7 @@ mod driver;
 use std::time::Duration;
 
 use api::etcdserverpb::{InternalRaftRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest};
+use disk::Disk;
 use driver::trio::Trio;
 use member::frontend::AskApply;
 
@@ -97,6 +98,57 @@ fn etcd_13527_a_leader_stays_whose_heirs_are_no_better() {
     }
     trio.settle();
     assert!(trio.members[leader].answers[&id].is_ok());
+}
+
+/// What was written while a member got a snapshot is read from the leader's log on disk, and nothing of it is open when
+/// the member has it.
+#[test]
+fn purged_segments_that_were_read_for_a_member_are_closed() {
+    let mut trio = Trio::start(|config| {
+        config.snapshot_count = 10;
+        config.snapshot_catchup_entries = 5;
+        config.segment_bytes = 2_000;
+        config.wals_max = 1;
+    });
+    let leader = trio.leader();
+    let [far, _] = others(leader);
+    let links = |trio: &mut Trio, whole: bool| {
+        trio.cut.clear();
+        if !whole {
+            trio.cut.extend((0..3).flat_map(|at| [(at, far), (far, at)]));
+        }
+    };
+    let write = |trio: &mut Trio| (0..60).for_each(|_| trio.call(leader, put("key")));
+    links(&mut trio, false);
+    write(&mut trio);
+    // It gets a state that it does not install yet.
+    trio.members[far].apply_is_frozen = true;
+    links(&mut trio, true);
+    let snapshots = |trio: &Trio| {
+        let names = trio.disks[far].list(&trio.configs[far].snap_dir()).unwrap();
+        names
+            .iter()
+            .filter(|entry| entry.name.ends_with(".snap.db"))
+            .count()
+    };
+    trio.until("a snapshot is there", |trio| snapshots(trio) > 0);
+    trio.paused.insert(far);
+    write(&mut trio);
+    trio.paused.remove(&far);
+    trio.members[far].apply_is_frozen = false;
+    trio.until("it has all", |trio| {
+        let applied = |at: usize| trio.members[at].member.shared.applied();
+        applied(far) == applied(leader)
+    });
+    write(&mut trio);
+    trio.pass(Duration::from_secs(40));
+    assert!(
+        trio.members[leader]
+            .log_texts()
+            .iter()
+            .any(|line| line == "purged")
+    );
+    assert_eq!(trio.disks[leader].removed_bytes(), 0);
 }
 
 #[test]

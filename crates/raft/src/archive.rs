@@ -39,6 +39,14 @@ impl Raft {
         std::mem::take(&mut self.wanted)
     }
 
+    /// Whether this member leads, and another still lacks entries that are to be read from the disk for it.
+    #[must_use]
+    pub fn reads_archive_for(&self, id: u64) -> bool {
+        let peer = self.place(id).map(|place| &self.peers[place]);
+        self.role == Role::Leader
+            && peer.is_some_and(|peer| peer.archived_from.is_some() && peer.next < self.log.first())
+    }
+
     /// The entries after `wanted.previous`, in order and without a gap; none if the disk no longer has them.
     pub fn fetched(&mut self, wanted: Wanted, entries: Vec<Entry>) {
         let Some(place) = self.place(wanted.id) else {

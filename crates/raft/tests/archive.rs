@@ -132,6 +132,24 @@ fn what_was_written_meanwhile_comes_from_the_disk() {
 }
 
 #[test]
+fn the_disk_is_read_until_memory_takes_over() {
+    let mut leader = behind_a_snapshot();
+    assert!(leader.raft.reads_archive_for(2));
+    assert!(!leader.raft.reads_archive_for(1), "itself");
+    assert!(!leader.raft.reads_archive_for(3), "nobody");
+    leader.fetch(20);
+    assert!(leader.raft.reads_archive_for(2));
+    leader.fetch(28);
+    assert!(!leader.raft.reads_archive_for(2));
+    // What was lost may be needed once more.
+    leader.hear(20, true);
+    assert!(leader.raft.reads_archive_for(2));
+    let newer = Message::new(MessageKind::Heartbeat, 1, 2, leader.raft.term() + 1);
+    leader.raft.step(newer).unwrap();
+    assert!(!leader.raft.reads_archive_for(2), "it leads no longer");
+}
+
+#[test]
 fn lost_messages_are_noticed() {
     let mut leader = behind_a_snapshot();
     // As many as may be on their way at once, and all of them get lost.

@@ -157,6 +157,11 @@ impl MemDisk {
         self.state().used_bytes()
     }
 
+    /// How many of these bytes are of files that were removed and are still open.
+    pub fn removed_bytes(&self) -> u64 {
+        self.state().removed_bytes()
+    }
+
     /// Lets reads that touch this range of a file fail with EIO.
     pub fn fail_reads(&self, path: &Path, range: Range<u64>) -> io::Result<()> {
         let mut state = self.state();

@@ -366,6 +366,14 @@ impl State {
         files.sum()
     }
 
+    pub(super) fn removed_bytes(&self) -> u64 {
+        let files = self.nodes.values().filter_map(|node| match node {
+            Node::File(file) if file.links == 0 && file.handles > 0 => Some(file.used_bytes()),
+            _ => None,
+        });
+        files.sum()
+    }
+
     /// How many of the bytes of a write find room.
     pub(super) fn room_for(&self, id: u64, offset: u64, len: usize) -> io::Result<usize> {
         let Some(space) = self.space_bytes else {

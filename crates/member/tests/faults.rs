@@ -14,6 +14,7 @@ use api::version::Line;
 use disk::Disk;
 use disk::mem::MemDisk;
 use driver::Driver;
+use driver::trio::Trio;
 use member::frontend::{AskApply, Tell};
 use member::{Config, Error, InitialMember};
 
@@ -101,6 +102,41 @@ fn a_frozen_disk_of_the_log_does_not_fill_the_memory() {
     assert!(ids.iter().all(|id| driver.answers.contains_key(id)));
     assert_eq!(revision(&driver), 1 + 32);
     driver.call(put("after", 1)).unwrap().unwrap();
+}
+
+/// What followers forward counts as what the leader's own clients ask for; nobody is told of what is dropped.
+#[test]
+fn a_leader_with_a_frozen_disk_takes_no_more_from_followers_either() {
+    let mut trio = Trio::start(|_| {});
+    let leader = trio.leader();
+    let follower = (leader + 1) % 3;
+    trio.members[leader].log_is_frozen = true;
+    // What the leader takes does not come back to the follower, whose own bound is not asked.
+    trio.cut.insert((leader, follower));
+    let revision = |trio: &Trio| revision(&trio.members[leader]);
+    let before = revision(&trio);
+    let ids: Vec<u64> = (0..40)
+        .map(|n| {
+            let id = trio.members[follower].propose(put(&format!("k{n}"), 4 << 20));
+            trio.settle();
+            id
+        })
+        .collect();
+    assert!(trio.members[follower].answers.is_empty());
+    trio.members[leader].log_is_frozen = false;
+    trio.cut.clear();
+    trio.pass(Duration::from_secs(1));
+    assert_eq!(trio.leader(), leader);
+    assert_eq!(
+        revision(&trio),
+        before + 32,
+        "32 of 4 MiB, and what they cost beside, are more than 128 MiB"
+    );
+    let answers = &trio.members[follower].answers;
+    let answered = |id: &u64| answers.get(id).map(Result::is_ok);
+    assert!(ids[..32].iter().all(|id| answered(id) == Some(true)));
+    assert!(ids[32..].iter().all(|id| answered(id).is_none()));
+    trio.call(follower, put("after", 1));
 }
 
 #[test]

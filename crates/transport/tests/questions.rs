@@ -10,7 +10,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use common::Member;
-use transport::{Answer, Call, CallError, Purpose};
+use raft::MessageKind;
+use transport::{Answer, Call, CallError, Count, Purpose};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -143,18 +144,23 @@ fn questions_without_answer_take_no_places_but_their_own() {
     assert!(waiting.filter(|question| question.try_recv().is_ok()).count() == 0);
 }
 
-/// Reads to the end of a request with a body, which it says the length of.
-fn read_whole(reader: &mut BufReader<TcpStream>) {
+/// Reads to the end of a request with a body, which it says the length of; the body, or nothing where the other side
+/// has hung up.
+fn read_whole(reader: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
     let (mut line, mut length) = (String::new(), 0);
     while line != "\r\n" {
         line.clear();
-        reader.read_line(&mut line).unwrap();
+        if reader.read_line(&mut line).unwrap() == 0 {
+            return None;
+        }
         let header = line.to_ascii_lowercase();
         if let Some(value) = header.strip_prefix("content-length:") {
             length = value.trim().parse().unwrap();
         }
     }
-    reader.read_exact(&mut vec![0; length]).unwrap();
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    Some(body)
 }
 
 /// These servers keep connections for ever, and nobody has anything more to say.
@@ -165,7 +171,7 @@ fn connections_that_nobody_uses_any_more_are_closed() {
     let is_closed = |first: Option<Receiver<Result<Answer, CallError>>>, status: &str| {
         let (mut stream, _) = listener.accept().unwrap();
         let mut reader = BufReader::new(stream.try_clone().unwrap());
-        read_whole(&mut reader);
+        read_whole(&mut reader).unwrap();
         write!(stream, "HTTP/1.1 {status}\r\n\r\n").unwrap();
         if let Some(asked) = first {
             asked.recv_timeout(PATIENCE).unwrap().unwrap();
@@ -178,4 +184,54 @@ fn connections_that_nobody_uses_any_more_are_closed() {
     one.transport.add_remote(2, &[url]);
     one.send(common::append(2, 1, 1, 1));
     is_closed(None, "204 No Content");
+}
+
+/// Who posts cannot know whether a connection that broke had brought its message: other messages may come twice.
+#[test]
+fn a_proposal_is_posted_once() {
+    let (listener, url) = nobody_yet();
+    let one = Member::start(1);
+    one.transport.add_remote(2, &[url]);
+    // All four connections for posts are there, are used and are kept.
+    for number in 1..=4 {
+        one.send(common::append(2, 1, number, 1));
+    }
+    let streams: Vec<TcpStream> = (0..4)
+        .map(|_| {
+            let (stream, _) = listener.accept().unwrap();
+            read_whole(&mut BufReader::new(stream.try_clone().unwrap())).unwrap();
+            stream
+        })
+        .collect();
+    let (proposals, seen) = channel();
+    let serve = move |stream: TcpStream| {
+        let proposals = proposals.clone();
+        std::thread::spawn(move || {
+            let mut reader = BufReader::new(stream);
+            // Takes it, and says nothing to it.
+            if let Some(body) = read_whole(&mut reader) {
+                proposals.send(body).unwrap();
+            }
+        });
+    };
+    for mut stream in streams {
+        write!(stream, "HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+        serve(stream);
+    }
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            serve(stream.unwrap());
+        }
+    });
+    one.host.wait("the answers", |told| {
+        let is_sent = |count: &&Count| matches!(count, Count::Sent(2, _));
+        (told.counts.iter().filter(is_sent).count() == 4).then_some(())
+    });
+    let mut proposal = common::append(2, 1, 0, 1);
+    proposal.kind = MessageKind::Propose;
+    one.send(proposal);
+    // By now it has done all that it will do.
+    one.host
+        .wait("the failure", |told| (told.unreachable == [2]).then_some(()));
+    assert_eq!(seen.try_iter().count(), 1);
 }

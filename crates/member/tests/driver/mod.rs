@@ -244,6 +244,11 @@ impl Driver {
         id
     }
 
+    /// An id for something that is asked: answers to it come here.
+    pub fn next_id(&mut self) -> u64 {
+        self.ids.next_id()
+    }
+
     pub fn ask(&mut self, ask: impl FnOnce(u64) -> AskApply) -> u64 {
         let id = self.ids.next_id();
         self.queues.to_apply(ToApply::Ask(vec![ask(id)]));

@@ -252,6 +252,26 @@ fn etcd_13932_a_renewal_waits_for_a_grant_that_is_not_applied() {
     assert_eq!(trio.renewal(leader, asked), Some(Ok(Some(600))));
 }
 
+/// The same for a lone voter, which needs nobody's word before it answers: what is committed when Apply looks at the
+/// renewal counts, although it hears of it behind that.
+#[test]
+fn etcd_13932_a_lone_voter_waits_as_well() {
+    let config = member::Config {
+        data_dir: "/data".into(),
+        ..member::Config::default()
+    };
+    let mut driver = driver::Driver::open(&disk::mem::MemDisk::new().shared(), &config, 1).unwrap();
+    assert!(driver.until_ready());
+    driver.apply_is_frozen = true;
+    let asked = driver.ask_renewal(7);
+    let granted = driver.propose(grant(7, 600));
+    driver.settle();
+    driver.apply_is_frozen = false;
+    driver.settle();
+    assert!(driver.answers[&granted].is_ok());
+    assert_eq!(driver.renewal(asked), Some(Ok(Some(600))));
+}
+
 /// The remaining time that was recorded outlives the leader, and a renewal clears it.
 #[test]
 fn etcd_13508_a_recorded_remaining_time_survives_the_next_leaders() {

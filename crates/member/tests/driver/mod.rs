@@ -14,7 +14,7 @@ use api::error::Status;
 use api::etcdserverpb::{InternalRaftRequest, RequestHeader};
 use bytes::Bytes;
 use disk::Disk;
-use member::frontend::{AskApply, AskDecide, RequestIds, Tell};
+use member::frontend::{AskApply, AskDecide, Asker, RequestIds, Tell};
 use member::{
     Config, Error, Fatal, Job, Log, LogLine, Opened, Router, ToApply, ToCommitter, ToDecide, ToFront, ToPeer,
     ToPersist,
@@ -253,6 +253,25 @@ impl Driver {
         let id = self.ids.next_id();
         self.queues.to_apply(ToApply::Ask(vec![ask(id)]));
         id
+    }
+
+    /// Asks for the renewal of a lease, as another member's client would.
+    pub fn ask_renewal(&mut self, lease: i64) -> u64 {
+        self.ask(|id| AskApply::Renew {
+            id,
+            lease,
+            of: Asker::Peer,
+        })
+    }
+
+    /// The answer to a renewal: the new time, no lease, or a refusal.
+    pub fn renewal(&self, asked: u64) -> Option<Result<Option<i64>, String>> {
+        self.tells.iter().find_map(|tell| match tell {
+            Tell::Renewed { id, result } if *id == asked => {
+                Some(result.clone().map_err(|status| status.message.into_owned()))
+            }
+            _ => None,
+        })
     }
 
     /// Sends a request and waits for its answer; `None` if the member broke before.

@@ -233,21 +233,12 @@ impl Trio {
 
     /// Asks a member to renew a lease, as another member's client would.
     pub fn ask_renewal(&mut self, at: usize, lease: i64) -> u64 {
-        self.members[at].ask(|id| AskApply::Renew {
-            id,
-            lease,
-            of: Asker::Peer,
-        })
+        self.members[at].ask_renewal(lease)
     }
 
     /// The answer to a renewal: the new time, no lease, or a refusal.
     pub fn renewal(&self, at: usize, asked: u64) -> Option<Result<Option<i64>, String>> {
-        self.members[at].tells.iter().find_map(|tell| match tell {
-            Tell::Renewed { id, result } if *id == asked => {
-                Some(result.clone().map_err(|status| status.message.into_owned()))
-            }
-            _ => None,
-        })
+        self.members[at].renewal(asked)
     }
 
     /// How long a lease lives, by the word of the member that leads.

@@ -159,7 +159,12 @@ impl Driver {
             }
             4 => self.take_front(),
             _ => {
-                let job = queues.jobs.borrow_mut().pop_front();
+                // The pool has several threads: what was asked for later may be done earlier.
+                let job = {
+                    let mut jobs = queues.jobs.borrow_mut();
+                    let at = self.rng.usize(..jobs.len());
+                    jobs.remove(at)
+                };
                 if let Some(job) = job {
                     job.run(queues);
                 }

@@ -223,7 +223,6 @@ fn cut(mut out: String) -> String {
 mod tests {
     use super::*;
 
-    /// The first two were logged by etcd 3.7.1.
     /// CVE-2021-28235.
     #[test]
     fn passwords_are_not_printed() {
@@ -250,6 +249,7 @@ mod tests {
         assert!(!text.contains("secret"), "{text}");
     }
 
+    /// The first two were logged by etcd 3.7.1.
     #[test]
     fn entries_read_as_etcd_prints_them() {
         let header = Some(pb::RequestHeader {

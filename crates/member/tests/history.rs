@@ -13,6 +13,8 @@ use member::frontend::AskApply;
 
 const ELECTION: Duration = Duration::from_secs(1);
 
+const STUCK: &str = "the disk of the log is stuck; leadership transfer starting";
+
 fn put(key: &str) -> InternalRaftRequest {
     InternalRaftRequest {
         put: Some(PutRequest {
@@ -60,15 +62,7 @@ fn etcd_13527_a_leader_whose_disk_is_stuck_hands_over() {
     let heir = trio.leader_of(others(leader)[0]).unwrap();
     trio.call(heir, put("after"));
     assert_eq!(trio.leader_of(leader), Some(heir), "it follows");
-    let said = "the disk of the log is stuck; leadership transfer starting";
-    let said = |trio: &Trio| {
-        trio.members[leader]
-            .log_texts()
-            .iter()
-            .filter(|line| *line == said)
-            .count()
-    };
-    assert_eq!(said(&trio), 1);
+    assert_eq!(complaints(&trio, leader), 1);
     // The disk comes back, and nobody has lost anything.
     trio.members[leader].log_is_frozen = false;
     trio.call(leader, put("again"));
@@ -98,6 +92,74 @@ fn etcd_13527_a_leader_stays_whose_heirs_are_no_better() {
     }
     trio.settle();
     assert!(trio.members[leader].answers[&id].is_ok());
+}
+
+/// How often a member has found its own disk stuck.
+fn complaints(trio: &Trio, at: usize) -> usize {
+    let log = trio.members[at].log_texts();
+    log.iter().filter(|line| *line == STUCK).count()
+}
+
+/// Each attempt costs proposals for an election timeout: they come in equal distances.
+#[test]
+fn etcd_13527_a_hand_over_that_fails_is_tried_again_in_equal_distances() {
+    let mut trio = Trio::start(|_| {});
+    let leader = trio.leader();
+    trio.lost = Some(raft::MessageKind::TimeoutNow);
+    trio.members[leader].log_is_frozen = true;
+    trio.call(leader, put("during"));
+    let mut moments = Vec::new();
+    for count in 1..=5 {
+        trio.until("an attempt", |trio| complaints(trio, leader) == count);
+        moments.push(trio.now);
+    }
+    let distances: Vec<Duration> = moments.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(
+        distances.iter().all(|distance| *distance == distances[0]),
+        "{distances:?}"
+    );
+    assert!(
+        distances[0] >= ELECTION * 3 && distances[0] < ELECTION * 4,
+        "{distances:?}"
+    );
+    assert_eq!(trio.leader(), leader);
+    trio.lost = None;
+    trio.until("another one leads", |trio| {
+        trio.leader_of(others(leader)[0]) != Some(leader)
+    });
+}
+
+/// Nobody is elected before its disk has taken all that it wrote as a follower: that is not held against a new leader.
+#[test]
+fn etcd_13527_a_new_leader_is_not_blamed_for_what_it_wrote_before() {
+    let mut trio = Trio::start(|_| {});
+    let leader = trio.leader();
+    let [heir, _] = others(leader);
+    trio.members[heir].log_is_frozen = true;
+    for _ in 0..30 {
+        trio.call(leader, put("during"));
+        trio.pass(ELECTION / 10);
+    }
+    trio.paused.insert(leader);
+    let (to, from) = (trio.id(heir), trio.id(leader));
+    let term = trio.members[heir].member.shared.pulse.term();
+    let now = raft::Message::new(raft::MessageKind::TimeoutNow, to, from, term);
+    trio.members[heir].queues.hear(now);
+    trio.pass(ELECTION / 2);
+    assert_eq!(
+        trio.leader_of(heir),
+        None,
+        "its own vote is on the way to the disk"
+    );
+    trio.members[heir].log_is_frozen = false;
+    assert_eq!(trio.leader(), heir);
+    trio.paused.remove(&leader);
+    for _ in 0..30 {
+        trio.call(heir, put("after"));
+        trio.pass(ELECTION / 10);
+    }
+    assert_eq!(trio.leader(), heir);
+    assert_eq!(complaints(&trio, heir), 0);
 }
 
 /// What was written while a member got a snapshot is read from the leader's log on disk, and nothing of it is open when

@@ -304,4 +304,9 @@ impl Queues {
     pub fn stop(&self) {
         self.to_decide(ToDecide::Stop);
     }
+
+    /// A message of another member.
+    pub fn hear(&self, message: raft::Message) {
+        self.to_decide(ToDecide::Peer(Box::new(message)));
+    }
 }

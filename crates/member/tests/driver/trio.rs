@@ -24,6 +24,8 @@ pub struct Trio {
     pub paused: BTreeSet<usize>,
     /// Links over which nothing goes.
     pub cut: BTreeSet<(usize, usize)>,
+    /// Messages that get lost, without the sender being told.
+    pub lost: Option<raft::MessageKind>,
     ticked: Instant,
 }
 
@@ -67,6 +69,7 @@ impl Trio {
             now: Instant::default(),
             paused: BTreeSet::new(),
             cut: BTreeSet::new(),
+            lost: None,
             ticked: Instant::default(),
         };
         trio.until("all are ready", |trio| {
@@ -130,6 +133,7 @@ impl Trio {
         let reaches =
             |to: Option<usize>| to.filter(|to| !self.paused.contains(to) && !self.cut.contains(&(from, *to)));
         match message {
+            ToPeer::Message(message) if self.lost == Some(message.kind) => {}
             ToPeer::Message(message) => match reaches(self.place(message.to)) {
                 Some(to) => self.members[to].queues.to_decide(ToDecide::Peer(message)),
                 None => {

@@ -1,4 +1,5 @@
-//! Members that form one cluster, of any programs: started, stopped, replaced, and asked through real etcdctl.
+//! Members that form one cluster, of any programs: started, stopped, swapped, made to lead, replaced, and asked, also
+//! through real etcdctl. Never judges what clients see, but that members agree.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -6,13 +7,25 @@ use std::{fs, thread};
 
 use serde_json::Value;
 
-use crate::{Home, Program, Rig, Server, Stop, eventually};
+use crate::{Home, Program, Question, Rig, Server, Stop, eventually};
+
+const HASH: &str = "etcdserverpb.Maintenance/HashKV";
+const LIST: &str = "etcdserverpb.Cluster/MemberList";
+
+/// How soon a snapshot is due, and how many entries are kept for those that lag behind it.
+#[derive(Clone, Copy, Debug)]
+pub struct Eager {
+    /// A snapshot every so many entries.
+    pub every: u32,
+    /// So many entries are kept.
+    pub kept: u32,
+}
 
 /// A cluster and where its members live.
 pub struct Group<'a> {
     /// The programs and where they are.
     pub rig: &'a Rig,
-    /// What each member runs.
+    /// What each member runs, or runs next.
     pub programs: Vec<Program>,
     /// Where each member lives.
     pub homes: Vec<Home>,
@@ -20,6 +33,8 @@ pub struct Group<'a> {
     pub servers: Vec<Option<Server>>,
     /// Flags of all members.
     pub flags: Vec<String>,
+    /// If snapshots are to come soon.
+    pub eager: Option<Eager>,
     /// `https` if members speak TLS with each other.
     pub scheme: &'static str,
 }
@@ -34,6 +49,7 @@ impl<'a> Group<'a> {
             homes: homes.collect(),
             servers: programs.iter().map(|_| None).collect(),
             flags: flags.iter().map(ToString::to_string).collect(),
+            eager: None,
             scheme: "http",
         }
     }
@@ -43,6 +59,19 @@ impl<'a> Group<'a> {
         let mut group = Group::new(rig, name, programs, flags);
         group.start_all();
         group
+    }
+
+    /// As [`Group::start`], where snapshots come soon.
+    pub fn start_eager(rig: &'a Rig, name: &str, programs: &[Program], eager: Eager) -> Group<'a> {
+        let mut group = Group::new(rig, name, programs, &[]);
+        group.eager = Some(eager);
+        group.start_all();
+        group
+    }
+
+    /// The numbers of all members.
+    pub fn all(&self) -> Vec<usize> {
+        (0..self.homes.len()).collect()
     }
 
     /// Starts all and waits until they serve.
@@ -67,16 +96,23 @@ impl<'a> Group<'a> {
         format!("--initial-cluster={}", members.join(","))
     }
 
-    /// Starts a member; flags that come later win.
+    /// Starts a member, which need not get ready; flags that come later win.
     pub fn spawn(&mut self, at: usize, more: &[&str]) {
-        let all: Vec<usize> = (0..self.homes.len()).collect();
         let peer = self.peer(at);
-        let own = [
+        let mut own = vec![
             format!("--name=m{at}"),
-            self.initial(&all),
+            self.initial(&self.all()),
             format!("--listen-peer-urls={peer}"),
             format!("--initial-advertise-peer-urls={peer}"),
         ];
+        if let Some(eager) = self.eager {
+            let kept = match self.programs[at] {
+                Program::Go("3.7") | Program::Ours("3.7") => "snapshot-catchup-entries",
+                _ => "experimental-snapshot-catchup-entries",
+            };
+            own.push(format!("--snapshot-count={}", eager.every));
+            own.push(format!("--{kept}={}", eager.kept));
+        }
         let flags = own.iter().chain(&self.flags).map(String::as_str);
         let flags: Vec<&str> = flags.chain(more.iter().copied()).collect();
         self.servers[at] = Some(self.homes[at].spawn(self.rig, self.programs[at], &flags));
@@ -146,6 +182,13 @@ impl<'a> Group<'a> {
         })
     }
 
+    /// Asks a member; nothing unless it says OK.
+    pub fn ask(&self, at: usize, method: &str, request: &str) -> Option<Value> {
+        let question = Question::new(method, request);
+        let answer = self.rig.ask(&self.homes[at].endpoint(), &[question]).remove(0);
+        (answer.code == "OK").then(|| answer.answers.into_iter().next().unwrap_or_default())
+    }
+
     /// A put through a member, as soon as there is a leader.
     pub fn put(&self, at: usize, key: &str) {
         self.ctl_at_last(at, &["put", key, key]);
@@ -188,18 +231,22 @@ impl<'a> Group<'a> {
         });
     }
 
-    /// Waits until the members hold the same keys, as HashKV says.
-    pub fn agree(&self, members: &[usize]) {
-        eventually(&format!("{members:?} of {:?} agree", self.programs), || {
+    /// Waits until the members hold the same keys, as HashKV says. They must also know the same members; how many
+    /// these are.
+    pub fn agree(&self, members: &[usize]) -> usize {
+        let what = format!("{members:?} of {:?} agree", self.programs);
+        eventually(&what, || {
             let hash = |at: &usize| {
-                let (done, text) = self.try_ctl(*at, &["endpoint", "hashkv", "-w", "json"], "");
-                let value: Value = serde_json::from_str(text.lines().next()?).ok()?;
-                let hash = &value[0]["HashKV"];
-                done.then(|| (hash["hash"].clone(), hash["header"]["revision"].clone()))
+                let hash = self.ask(*at, HASH, "")?;
+                Some((hash["hash"].clone(), hash["header"]["revision"].clone()))
             };
             let hashes: Vec<(Value, Value)> = members.iter().map(hash).collect::<Option<_>>()?;
             hashes.iter().all(|other| *other == hashes[0]).then_some(())
         });
+        let list = |at: &usize| self.ask(*at, LIST, "").expect("members")["members"].clone();
+        let lists: Vec<Value> = members.iter().map(list).collect();
+        assert!(lists.iter().all(|other| *other == lists[0]), "{what}: {lists:?}");
+        lists[0].as_array().map_or(0, Vec::len)
     }
 
     /// Replaces a member that has lost its data, as docs/clustering.md says, through another one: removed, added,

@@ -2,7 +2,6 @@
 //! stops them as operators and accidents do, and asks the interop tool what clients see.
 //! Never looks into a server.
 
-pub mod cluster;
 pub mod differences;
 pub mod group;
 pub mod witness;

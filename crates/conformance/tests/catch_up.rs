@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use conformance::cluster::Cluster;
+use conformance::group::Group;
 use conformance::{Home, Program, Rig, Server, Stop, eventually};
 
 const ADD: &str = "etcdserverpb.Cluster/MemberAdd";
@@ -38,28 +38,28 @@ impl Drop for End<'_> {
 
 /// Fills a cluster with so many values of 1 KiB, and has a learner join it under load.
 fn join(rig: &Rig, writes: u32) {
-    let mut cluster = Cluster::with_flags(rig, "catch-up", [OURS; 3], None, &[QUOTA]);
-    let endpoints: Vec<String> = cluster.homes.iter().map(Home::endpoint).collect();
+    let mut group = Group::start(rig, "catch-up", &[OURS; 3], &[QUOTA]);
+    let endpoints: Vec<String> = group.homes.iter().map(Home::endpoint).collect();
     let endpoints = endpoints.join(",");
-    fill(rig, &mut cluster, &endpoints, writes);
-    cluster.make_leader(0);
+    fill(rig, &mut group, &endpoints, writes);
+    group.make_leader(0);
     let load = rig.beside(&["overwrite", "-endpoint", &endpoints, "-clients=64"]);
     // Before anything is measured, the log in memory is as long as it gets, and the load has its buffers.
-    grow(&cluster, 7_000);
+    grow(&group, 7_000);
 
     let home = Home::new("catch-up-learner");
     let added = format!("peerURLs: '{}' isLearner: true", home.peer());
-    let added = eventually("the learner is added", || cluster.ask(0, ADD, &added));
+    let added = eventually("the learner is added", || group.ask(0, ADD, &added));
     let id = added["member"]["ID"].as_str().expect("an ID").to_owned();
     let flags = [
         "--name=learner".to_owned(),
-        format!("--initial-cluster={},learner={}", cluster.initial, home.peer()),
+        format!("{},learner={}", group.initial(&group.all()), home.peer()),
         "--initial-cluster-state=existing".to_owned(),
         QUOTA.to_owned(),
     ];
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let is_over = AtomicBool::new(false);
-    let (sender, began) = (cluster.servers[0].as_ref().expect("it runs"), Instant::now());
+    let (sender, began) = (group.servers[0].as_ref().expect("it runs"), Instant::now());
     let before = sender.anonymous_kilobytes();
     let (learner, at_start, received, sent) = std::thread::scope(|scope| {
         let end = End(&is_over);
@@ -73,7 +73,7 @@ fn join(rig: &Rig, writes: u32) {
         let received = most(&learner, || learner.log().contains("\"applying snapshot\""));
         eprintln!("catch-up: received after {:.1?}", began.elapsed());
         eventually("the learner is promoted", || {
-            cluster.ask(0, PROMOTE, &format!("ID: {id}"))
+            group.ask(0, PROMOTE, &format!("ID: {id}"))
         });
         // Its log was complete. Now it takes the state, and what was written meanwhile.
         eventually("the new voter answers as of now", || home.healthy().then_some(()));
@@ -93,11 +93,11 @@ fn join(rig: &Rig, writes: u32) {
     load.end();
     let snapshots = learner.log().matches("\"applied snapshot\"").count();
     eprintln!("catch-up: it took {snapshots} snapshot(s)");
-    same(rig, &cluster, &home);
+    same(rig, &group, &home);
     learner.stop(Stop::Term);
     home.check_file(rig);
     for at in 0..3 {
-        cluster.stop(at, Stop::Term);
+        group.stop(at, Stop::Term);
     }
     assert!(
         sent.saturating_sub(before) < GROWTH_KILOBYTES_MAX,
@@ -111,24 +111,24 @@ fn join(rig: &Rig, writes: u32) {
 
 /// Writes much in large requests, moves these out of the log, and starts all members anew: what filling them
 /// took is not to be taken for room that they need.
-fn fill(rig: &Rig, cluster: &mut Cluster, endpoints: &str, writes: u32) {
+fn fill(rig: &Rig, group: &mut Group<'_>, endpoints: &str, writes: u32) {
     let began = Instant::now();
     let write = |args: &[&str]| rig.tool(&[&["overwrite", "-endpoint", endpoints], args].concat());
     write(&["-clients=16", "-batch=100", &format!("-writes={writes}")]);
     write(&["-writes=7000"]);
     for at in 0..3 {
-        cluster.stop(at, Stop::Term);
-        cluster.spawn(at);
-        cluster.wait(at);
+        group.stop(at, Stop::Term);
+        group.spawn(at, &[]);
+        group.wait(at);
     }
-    let size = cluster.ask(0, STATUS, "").expect("a status")["dbSize"].clone();
+    let size = group.ask(0, STATUS, "").expect("a status")["dbSize"].clone();
     eprintln!("catch-up: filled, dbSize {size}, in {:.1?}", began.elapsed());
 }
 
 /// Waits until the load has made so many more revisions.
-fn grow(cluster: &Cluster, by: i64) {
+fn grow(group: &Group<'_>, by: i64) {
     let revision = || {
-        let status = cluster.ask(0, STATUS, "")?;
+        let status = group.ask(0, STATUS, "")?;
         status["header"]["revision"].as_str()?.parse::<i64>().ok()
     };
     let start = eventually("a revision", revision);
@@ -136,13 +136,13 @@ fn grow(cluster: &Cluster, by: i64) {
 }
 
 /// The new voter holds what the others hold.
-fn same(rig: &Rig, cluster: &Cluster, home: &Home) {
+fn same(rig: &Rig, group: &Group<'_>, home: &Home) {
     eventually("all hold the same", || {
-        let hash = cluster.ask(0, HASH, "")?;
+        let hash = group.ask(0, HASH, "")?;
         let own = rig.ask_one(&home.endpoint(), HASH, "");
         (own["hash"] == hash["hash"] && own["header"]["revision"] == hash["header"]["revision"]).then_some(())
     });
-    cluster.agree_of(4);
+    assert_eq!(group.agree(&group.all()), 4);
 }
 
 #[test]

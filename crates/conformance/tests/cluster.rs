@@ -1,43 +1,42 @@
 //! Clusters of three, of ours and of real etcd in any mix: they elect and replicate, go on while any member
 //! is down, take it back, and bring up one that missed more than the leader's log holds.
 
-use conformance::cluster::{Cluster, Eager};
+use conformance::group::{Eager, Group};
 use conformance::{Program, Rig, Stop};
+
+const ALL: [usize; 3] = [0, 1, 2];
 
 /// Every member leads, is stopped in both ways, and comes back to what was written meanwhile.
 fn survive(rig: &Rig, name: &str, programs: [Program; 3]) {
-    let mut cluster = Cluster::start(rig, name, programs, None);
+    let mut group = Group::start(rig, name, &programs, &[]);
     for (round, how) in [Stop::Kill, Stop::Term].into_iter().enumerate() {
         for at in 0..3 {
-            cluster.make_leader(at);
+            group.make_leader(at);
             for through in 0..3 {
-                cluster.put(through, &format!("led-{round}-{at}-{through}"));
+                group.put(through, &format!("led-{round}-{at}-{through}"));
             }
-            cluster.stop(at, how);
+            group.stop(at, how);
             for other in [(at + 1) % 3, (at + 2) % 3] {
-                cluster.put(other, &format!("without-{round}-{at}-{other}"));
+                group.put(other, &format!("without-{round}-{at}-{other}"));
             }
-            cluster.spawn(at);
-            cluster.wait(at);
-            cluster.agree();
+            group.spawn(at, &[]);
+            group.wait(at);
+            assert_eq!(group.agree(&ALL), 3);
         }
     }
     // And all at once.
     for at in 0..3 {
-        cluster.stop(at, Stop::Kill);
+        group.stop(at, Stop::Kill);
     }
     for at in 0..3 {
-        cluster.spawn(at);
+        group.spawn(at, &[]);
     }
     for at in 0..3 {
-        cluster.wait(at);
+        group.wait(at);
     }
-    cluster.put(0, "after all");
-    cluster.agree();
-    for at in 0..3 {
-        cluster.stop(at, Stop::Term);
-        cluster.homes[at].check_file(rig);
-    }
+    group.put(0, "after all");
+    assert_eq!(group.agree(&ALL), 3);
+    group.end();
 }
 
 /// Snapshots are due soon, and little is kept for those that lag.
@@ -46,29 +45,26 @@ const EAGER: Eager = Eager { every: 10, kept: 5 };
 /// A member that missed more than the leader keeps gets a snapshot, and goes on from it: also after it was
 /// killed at once.
 fn catch_up(rig: &Rig, name: &str, leader: Program, lagging: Program, third: Program) {
-    let mut cluster = Cluster::start(rig, name, [leader, lagging, third], Some(EAGER));
-    cluster.make_leader(0);
-    cluster.stop(1, Stop::Kill);
-    let home = &cluster.homes[0];
+    let mut group = Group::start_eager(rig, name, &[leader, lagging, third], EAGER);
+    group.make_leader(0);
+    group.stop(1, Stop::Kill);
+    let home = &group.homes[0];
     let mut load = rig.load(&home.endpoint(), &home.account(), &["-seed", "7"]);
     load.wait_for_lines(&home.account(), 2500);
     load.end();
-    cluster.make_leader(0);
-    cluster.spawn(1);
-    cluster.wait(1);
-    cluster.agree();
-    let log = cluster.servers[1].as_ref().expect("it runs").log();
+    group.make_leader(0);
+    group.spawn(1, &[]);
+    group.wait(1);
+    assert_eq!(group.agree(&ALL), 3);
+    let log = group.server(1).log();
     assert!(log.contains("\"applied snapshot\""), "{name}: {log}");
-    cluster.stop(1, Stop::Kill);
-    cluster.put(0, "later");
-    cluster.spawn(1);
-    cluster.wait(1);
-    cluster.put(1, "last");
-    cluster.agree();
-    for at in 0..3 {
-        cluster.stop(at, Stop::Term);
-        cluster.homes[at].check_file(rig);
-    }
+    group.stop(1, Stop::Kill);
+    group.put(0, "later");
+    group.spawn(1, &[]);
+    group.wait(1);
+    group.put(1, "last");
+    assert_eq!(group.agree(&ALL), 3);
+    group.end();
 }
 
 /// The release lines that are tried.

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use conformance::cluster::{Cluster, Eager};
+use conformance::group::{Eager, Group};
 use conformance::witness::Witness;
 use conformance::{Program, Rig, Stop};
 
@@ -19,31 +19,31 @@ const LED: u32 = 25;
 /// Swaps the members one by one for ours, and back, each stopped as `how` tells.
 fn roll(rig: &Rig, line: &'static str, name: &str, steps: &[(usize, Program)], how: impl Fn(usize) -> Stop) {
     let began = Instant::now();
-    let mut cluster = Cluster::start(rig, name, [Program::Go(line); 3], Some(EAGER));
-    let endpoints: Vec<String> = cluster.homes.iter().map(|home| home.endpoint()).collect();
+    let mut group = Group::start_eager(rig, name, &[Program::Go(line); 3], EAGER);
+    let endpoints: Vec<String> = group.homes.iter().map(|home| home.endpoint()).collect();
     let mut witness = Witness::start(rig, &endpoints, &["-seed", &line.replace('.', "")]);
-    lead_all(&cluster, &mut witness, 0);
+    lead_all(&group, &mut witness, 0);
     for (step, (at, program)) in steps.iter().enumerate() {
-        cluster.stop(*at, how(step));
-        cluster.programs[*at] = *program;
-        cluster.spawn(*at);
-        cluster.wait(*at);
+        group.stop(*at, how(step));
+        group.programs[*at] = *program;
+        group.spawn(*at, &[]);
+        group.wait(*at);
         // Who is swapped next leads last, or does not: a leader goes at every second step.
-        lead_all(&cluster, &mut witness, at + 1 + step % 2);
+        lead_all(&group, &mut witness, at + 1 + step % 2);
         let counted = witness.check();
-        eprintln!("{name} {:?} {:.1?}: {counted}", cluster.programs, began.elapsed());
+        eprintln!("{name} {:?} {:.1?}: {counted}", group.programs, began.elapsed());
     }
     eprintln!("{name}: {}", witness.end());
     for at in 0..3 {
-        cluster.stop(at, how(at));
-        cluster.homes[at].check_file(rig);
+        group.stop(at, how(at));
+        group.homes[at].check_file(rig);
     }
 }
 
 /// Each member leads once, the given one last.
-fn lead_all(cluster: &Cluster, witness: &mut Witness, last: usize) {
+fn lead_all(group: &Group<'_>, witness: &mut Witness, last: usize) {
     for at in 1..=3 {
-        cluster.make_leader((last + at) % 3);
+        group.make_leader((last + at) % 3);
         witness.wait(LED);
     }
 }

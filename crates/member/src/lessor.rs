@@ -371,8 +371,9 @@ impl<W> Lessor<W> {
             let Some(id) = self.expired.pop_front() else {
                 break;
             };
-            // It may have been revoked by a client while it waited here.
-            if self.leases.contains_key(&id) && self.in_flight.insert(id) {
+            // A client may have revoked it while it waited here, and granted its ID anew.
+            let is_expired = self.leases.get(&id).is_some_and(|lease| lease.is_expired(now));
+            if is_expired && self.in_flight.insert(id) {
                 proposals.revokes.push(id);
             }
         }

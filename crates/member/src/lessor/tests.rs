@@ -183,6 +183,30 @@ fn expiries_that_pile_up_are_spread() {
     assert!((1..=999).all(|id| few.time_to_live(id, at(0)).unwrap().remaining_seconds == 61));
 }
 
+/// Leases 1 to 40 expire together; 40 waits for its turn while it is revoked and granted anew.
+#[test]
+fn the_turn_of_an_expired_lease_is_not_that_of_the_next_one_with_its_id() {
+    let mut lessor = primary(false);
+    for id in 1..=40 {
+        lessor.granted(id, 2, at(0));
+    }
+    let mut offered = lessor.poll(at(2000)).revokes;
+    assert_eq!(offered.len(), REVOKES_IN_FLIGHT_MAX);
+    assert!(lessor.revoked(40).is_empty());
+    lessor.granted(40, 3600, at(2001));
+    // No other revocation comes through, so that all are found expired once more.
+    for millis in [2001, 10_000, 20_000] {
+        for id in offered.clone() {
+            lessor.revoke_finished(id);
+            offered.extend(lessor.poll(at(millis)).revokes);
+        }
+    }
+    offered.sort_unstable();
+    offered.dedup();
+    assert_eq!(offered, (1..40).collect::<Vec<i64>>());
+    assert!(lessor.contains(40));
+}
+
 #[test]
 fn remaining_times_are_recorded_every_five_minutes() {
     let mut lessor = primary(true);

@@ -61,6 +61,18 @@ impl Reader<'_> {
         self.index.count(KeyRange::new(key, range_end), at) as i64
     }
 
+    /// How many keys [`Reader::visit`] looks at for the whole range at most, counted up to `keys_max`.
+    pub fn visit_cost(&self, key: &[u8], range_end: &[u8], keys_max: usize) -> usize {
+        self.index
+            .walk_len(KeyRange::new(key, range_end), i64::MIN, keys_max)
+    }
+
+    /// How many keys [`Reader::count`] looks at, counted up to `keys_max`: where nothing is newer than `at`, sums are
+    /// kept.
+    pub fn count_cost(&self, key: &[u8], range_end: &[u8], at: i64, keys_max: usize) -> usize {
+        self.index.walk_len(KeyRange::new(key, range_end), at, keys_max)
+    }
+
     /// The encoded pair of a put at exactly this revision, which the index has named.
     pub fn record(&self, rev: Rev, wait: Wait) -> Result<Bytes, Error> {
         if let Some(record) = self.recent.get(rev) {

@@ -123,7 +123,8 @@ pub(super) fn txn(
     Ok(encode::read_txn_response(header, succeeded, &results))
 }
 
-fn ranges(ops: &[RequestOp]) -> impl Iterator<Item = &RangeRequest> {
+/// The ranges among operations.
+pub(super) fn ranges(ops: &[RequestOp]) -> impl Iterator<Item = &RangeRequest> {
     ops.iter().filter_map(|op| match &op.request {
         Some(Request::RequestRange(range)) => Some(range),
         _ => None,

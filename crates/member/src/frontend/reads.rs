@@ -12,6 +12,7 @@ use std::time::Duration;
 use api::clock::Instant;
 use api::error::{self, Status};
 use api::etcdserverpb::{DowngradeRequest, RangeRequest, TxnRequest};
+use api::version::Line;
 use bytes::Bytes;
 use mvcc::{View, Wait};
 
@@ -23,8 +24,8 @@ use super::{AskDecide, Context, Frontend, Outcome, Output, Token, Waiting, Wants
 /// (etcd: read.go readIndexRetryTime).
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// A range of more pairs than this is read on a pool thread, so that those behind it need not wait.
-const INLINE_PAIRS_MAX: i64 = 10_000;
+/// What looks at more keys than this is read on a pool thread, so that those behind it need not wait.
+const INLINE_KEYS_MAX: usize = 10_000;
 
 /// A read that waits.
 #[derive(Debug)]
@@ -145,10 +146,11 @@ impl Frontend {
     /// Reads that need neither the pool nor a place among those that wait.
     fn inline(&mut self, read: &Read, view: &Arc<View>) -> Option<Result<Bytes, Status>> {
         let (header, line) = (self.header(), self.config.line);
+        if is_large(view, read, line) {
+            return None;
+        }
         let result = match read {
-            Read::Range(request) if !is_large(view, request, line) => {
-                read::range(view, request, header, line, Wait::No)
-            }
+            Read::Range(request) => read::range(view, request, header, line, Wait::No),
             Read::Txn(request) => read::txn(view, request, header, line, Wait::No),
             _ => return None,
         };
@@ -340,28 +342,43 @@ impl Frontend {
     }
 }
 
-/// Whether reading a range would hold up those behind it for long.
-fn is_large(view: &View, request: &RangeRequest, line: api::version::Line) -> bool {
-    if request.range_end.is_empty() || request.count_only {
-        return false;
+/// Whether a read would hold up those behind it for long.
+fn is_large(view: &View, read: &Read, line: Line) -> bool {
+    let mut left = INLINE_KEYS_MAX + 1;
+    match read {
+        Read::Range(request) => left -= range_cost(view, request, line, left),
+        Read::Txn(request) => {
+            for compare in &request.compare {
+                left -= view.reader().visit_cost(&compare.key, &compare.range_end, left);
+            }
+            // Which branch it will be is not known before all is compared.
+            for range in read::ranges(&request.success).chain(read::ranges(&request.failure)) {
+                left -= range_cost(view, range, line, left);
+            }
+        }
+        _ => {}
+    }
+    left == 0
+}
+
+/// How many keys a range makes its reader look at, counted up to `keys_max`.
+fn range_cost(view: &View, request: &RangeRequest, line: Line, keys_max: usize) -> usize {
+    let reader = view.reader();
+    let (key, end) = (&request.key[..], &request.range_end[..]);
+    let Ok(at) = reader.check_revision(request.revision) else {
+        return 0;
+    };
+    if end.is_empty() {
+        return 1.min(keys_max);
     }
     let options = read::options(request, line);
-    let all_pairs = options.sort_order != mvcc::SortOrder::None
-        || options.sort_target != mvcc::SortTarget::Key
-        || request.min_mod_revision != 0
-        || request.max_mod_revision != 0
-        || request.min_create_revision != 0
-        || request.max_create_revision != 0;
-    if !all_pairs && (1..=INLINE_PAIRS_MAX).contains(&request.limit) {
-        return false;
+    let counted = reader.count_cost(key, end, at, keys_max);
+    if request.count_only {
+        return counted;
     }
-    let Ok(at) = view.reader().check_revision(request.revision) else {
-        return false;
+    let visited_max = match usize::try_from(request.limit) {
+        Ok(limit @ 1..) if options.is_default_order() && !options.has_filters() => limit,
+        _ => usize::MAX,
     };
-    let mut pairs = 0;
-    view.reader().visit(&request.key, &request.range_end, at, |_, _| {
-        pairs += 1;
-        pairs <= INLINE_PAIRS_MAX
-    });
-    pairs > INLINE_PAIRS_MAX
+    counted + reader.visit_cost(key, end, visited_max.min(keys_max - counted))
 }

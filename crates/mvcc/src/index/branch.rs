@@ -353,6 +353,39 @@ pub(super) fn count(
     }
 }
 
+/// See [`super::KeyIndex::walk_len`]: takes what is walked off `left`; `false` if the walk is over.
+pub(super) fn walk(
+    node: &Node,
+    totals: Totals,
+    range: KeyRange<'_>,
+    newer_than: i64,
+    left: &mut usize,
+) -> bool {
+    if totals.newest <= newer_than {
+        return true;
+    }
+    match node {
+        Node::Leaf(leaf) => {
+            let (places, ends) = places(leaf, range);
+            *left = left.saturating_sub(places.len());
+            *left > 0 && !ends
+        }
+        Node::Branch(branch) => {
+            let first = branch.place_of(range.start);
+            for place in first..branch.children.len() {
+                if place > first && range.is_past(branch.separator(place)) {
+                    return false;
+                }
+                let child = &branch.children[place];
+                if !walk(&child.node, child.totals, range, newer_than, left) {
+                    return false;
+                }
+            }
+            true
+        }
+    }
+}
+
 /// See [`super::KeyIndex::visit_kept`].
 pub(super) fn visit_kept(
     node: &Node,

@@ -178,6 +178,17 @@ impl KeyIndex {
         }
     }
 
+    /// How many keys of the range, up to `keys_max`, are in leaves that have a revision newer than `newer_than`,
+    /// whether the keys are there or deleted. Looks at leaves, not at keys.
+    pub(crate) fn walk_len(&self, range: KeyRange<'_>, newer_than: i64, keys_max: usize) -> usize {
+        if range.end == End::Single {
+            return 1.min(keys_max);
+        }
+        let mut left = keys_max;
+        branch::walk(&self.root, self.root.totals(), range, newer_than, &mut left);
+        keys_max - left
+    }
+
     /// For up to about `keys_max` keys from `from` on: calls `kept` with the revision that a compaction at `at` keeps, of those up
     /// to `at`, and whether it is a deletion. Returns the key to go on from.
     pub(crate) fn visit_kept(

@@ -75,6 +75,11 @@ impl NaiveKey {
         (compact, compact.filter(|_| !is_tombstone))
     }
 
+    fn newest(&self) -> Rev {
+        let revs = self.0.iter().rev().find_map(|generation| generation.revs.last());
+        *revs.unwrap()
+    }
+
     /// `false` if nothing is left.
     fn compact(&mut self, at: i64) -> bool {
         let (generation, found) = self.cut(at);
@@ -163,6 +168,20 @@ fn compare(index: &KeyIndex, naive: &Naive, random: &mut fastrand::Rng, oldest: 
                 naive.range(&start, end, at),
                 "{start:?}..{end:?} at {at}"
             );
+            let walked = |newer_than, max| index.walk_len(KeyRange::new(&start, end), newer_than, max);
+            if !end.is_empty() {
+                let covered = |key: &&Vec<u8>| crate::covers(&start, end, key);
+                let all = naive.0.keys().filter(covered).count();
+                let newer = naive.0.iter().filter(|(_, key)| key.newest().main > at);
+                let newer = newer.map(|(key, _)| key).filter(covered).count();
+                assert_eq!(walked(i64::MIN, usize::MAX), all, "{start:?}..{end:?}");
+                assert_eq!(walked(i64::MIN, 5), all.min(5), "{start:?}..{end:?}");
+                let looked_at = walked(at, usize::MAX);
+                assert!(
+                    (newer..=all).contains(&looked_at) && (newer > 0 || at < newest || looked_at == 0),
+                    "{looked_at} of {start:?}..{end:?} after {at}, where {newer} are newer"
+                );
+            }
         }
         let (compact, hash) = kept(index, at, random.usize(1..200));
         let theirs: Vec<_> = naive.0.values().map(|key| key.kept(at)).collect();

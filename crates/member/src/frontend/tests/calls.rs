@@ -278,6 +278,95 @@ fn a_large_range_is_read_in_the_pool() {
     assert_eq!((range.kvs.len(), range.more, range.count), (500, true, 10_001));
 }
 
+/// What a transaction looks at is added up: all its comparisons and the ranges of both branches.
+#[test]
+fn a_large_txn_is_read_in_the_pool() {
+    let mut rig = Rig::new();
+    rig.apply(|txn| {
+        for i in 0..4000 {
+            txn.put(format!("k{i}").as_bytes(), b"v", 0);
+        }
+    });
+    let old = rig.index as i64 + 1;
+    let read = |request: pb::RangeRequest| pb::RequestOp {
+        request: Some(pb::request_op::Request::RequestRange(request)),
+    };
+    let compare = pb::Compare {
+        key: vec![0].into(),
+        range_end: vec![0].into(),
+        result: pb::compare::CompareResult::Greater as i32,
+        target: pb::compare::CompareTarget::Version as i32,
+        ..pb::Compare::default()
+    };
+    let of =
+        |compares: usize, success: Vec<pb::RangeRequest>, failure: Vec<pb::RangeRequest>| pb::TxnRequest {
+            compare: vec![compare.clone(); compares],
+            success: success.into_iter().map(read).collect(),
+            failure: failure.into_iter().map(read).collect(),
+        };
+    let keys_only = pb::RangeRequest {
+        keys_only: true,
+        ..all()
+    };
+    let limited = pb::RangeRequest { limit: 50, ..all() };
+    let counted = pb::RangeRequest {
+        count_only: true,
+        ..all()
+    };
+    let counted_before = pb::RangeRequest {
+        revision: old,
+        ..counted.clone()
+    };
+    let cases = [
+        ("two ranges", of(0, vec![keys_only.clone(); 2], vec![]), false),
+        ("three ranges", of(0, vec![keys_only.clone(); 3], vec![]), true),
+        (
+            "both branches",
+            of(0, vec![keys_only.clone()], vec![keys_only.clone(); 2]),
+            true,
+        ),
+        ("two compares", of(2, vec![get("k1")], vec![]), false),
+        ("three compares", of(3, vec![get("k1")], vec![]), true),
+        (
+            "compares and ranges",
+            of(2, vec![keys_only.clone()], vec![]),
+            true,
+        ),
+        ("few of many", of(0, vec![limited.clone(); 128], vec![]), false),
+        (
+            "more of many",
+            of(0, vec![limited.clone(); 128], vec![limited; 128]),
+            true,
+        ),
+        ("counts", of(0, vec![counted; 128], vec![]), false),
+        (
+            "counts of now",
+            of(0, vec![counted_before.clone(); 128], vec![]),
+            false,
+        ),
+    ];
+    let check = |rig: &mut Rig, what: &str, txn: &pb::TxnRequest, is_large: bool| {
+        let outcome = rig.call(1, Method::Txn, txn);
+        assert_eq!(outcome == Outcome::Pending, is_large, "{what}");
+        let response: pb::TxnResponse = match outcome {
+            Outcome::Pending => pb::TxnResponse::decode(rig.reply(1).unwrap().unwrap()).unwrap(),
+            done => decode(done),
+        };
+        assert_eq!(response.responses.len(), txn.success.len(), "{what}");
+    };
+    for (what, txn, is_large) in &cases {
+        check(&mut rig, what, txn, *is_large);
+    }
+    // What has changed since must be looked at key by key.
+    rig.apply(|txn| {
+        for i in 0..4000 {
+            txn.put(format!("k{i}").as_bytes(), b"w", 0);
+        }
+    });
+    let counts = of(0, vec![counted_before; 128], vec![]);
+    check(&mut rig, "counts of the past", &counts, true);
+}
+
 #[test]
 fn a_txn_that_only_reads_is_not_proposed() {
     use pb::compare::{CompareResult, CompareTarget, TargetUnion};

@@ -377,6 +377,31 @@ fn progress_is_reported_when_nothing_else_was() {
     assert_eq!(rig.responses(1)[0].header.as_ref().unwrap().revision, 3);
 }
 
+/// A client that reads nothing for a month: what it is told of progress is bounded, and is told again when it reads.
+#[test]
+fn progress_is_not_reported_to_a_full_stream() {
+    let mut rig = Rig::new();
+    rig.put("k", "1");
+    rig.open(1, Method::Watch);
+    for _ in 0..100 {
+        rig.watch(
+            1,
+            everything(WatchCreateRequest {
+                progress_notify: true,
+                ..Default::default()
+            }),
+        );
+    }
+    rig.pass(Duration::from_secs(30 * 24 * 3600));
+    let held = rig.front.hub.queued_bytes(Token(1));
+    assert!(held < 1_100_000, "{held} bytes held");
+    assert!(rig.responses(1).len() > 1000);
+    rig.pass(Duration::from_secs(661));
+    let seen = rig.responses(1);
+    let watchers: Vec<i64> = seen.iter().map(|response| response.watch_id).collect();
+    assert_eq!(watchers, (0..100).collect::<Vec<_>>());
+}
+
 /// etcd issue 15220: a client that does not read must not be told of progress past what waits for it.
 #[test]
 fn progress_never_overtakes_events() {

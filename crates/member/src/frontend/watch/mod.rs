@@ -490,7 +490,9 @@ impl Hub {
                 let Some(due) = self.watchers[&id].progress else {
                     continue;
                 };
-                if due && self.is_current(&self.watchers[&id]) {
+                // A client that does not read what there is gets no more of them (etcd drops what a full channel
+                // does not take). The next one is due as if this one had not been: nothing has been said.
+                if due && self.is_ready(token) && self.is_current(&self.watchers[&id]) {
                     self.send_progress(token, watch_id);
                 }
                 self.watcher_mut(id).progress = Some(true);

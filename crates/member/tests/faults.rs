@@ -355,6 +355,11 @@ fn a_compaction_waits_for_room() {
     disk.set_space(Some(disk.used_bytes()));
     driver.advance(Duration::from_secs(5));
     assert!(!driver.answers.contains_key(&id));
+    let told = |tell: &Tell| matches!(tell, Tell::Compacting { id: of } if *of == id);
+    assert!(
+        driver.tells.iter().any(told),
+        "whoever waits knows that consensus has done its part"
+    );
     disk.set_space(None);
     driver.advance(Duration::from_secs(5));
     assert!(matches!(driver.answers.get(&id), Some(Ok(_))));

@@ -395,7 +395,11 @@ impl Apply {
         let state::Reply { id, result, hold } = reply;
         match hold {
             Hold::No => self.answer(id, result, now, router),
-            Hold::Compacted(_) | Hold::NoSpaceRaised => self.held.push(Held { hold, id, result }),
+            Hold::Compacted(_) => {
+                self.tell(id, Tell::Compacting { id });
+                self.held.push(Held { hold, id, result });
+            }
+            Hold::NoSpaceRaised => self.held.push(Held { hold, id, result }),
         }
     }
 

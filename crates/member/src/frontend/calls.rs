@@ -230,12 +230,37 @@ impl Frontend {
 
     fn compact(&mut self, token: Token, raw: Bytes, context: &Context, now: Instant) -> Answer {
         let request: CompactionRequest = decode(raw.clone())?;
-        let deadline = match request.physical {
-            // Answered when the last batch is committed, which takes what it takes.
-            true => Frontend::client_deadline(context),
-            false => self.consensus_deadline(context, now),
+        let deadline = self.consensus_deadline(context, now);
+        let what = match request.physical {
+            true => Wants::Compacted {
+                given_up: Frontend::client_deadline(context),
+            },
+            false => Wants::Done,
         };
-        self.propose_for(token, field::COMPACTION, &raw, Wants::Done, now, deadline)
+        self.propose_for(token, field::COMPACTION, &raw, what, now, deadline)
+    }
+
+    /// Consensus has done its part of a physical compaction. It is answered when the last batch is committed, which
+    /// takes what it takes (etcd: v3_server.go Compact).
+    pub(super) fn compacting(&mut self, id: u64) {
+        let Some(waiting) = self.waiting.get_mut(&id) else {
+            return;
+        };
+        let Wants::Compacted { given_up } = &mut waiting.what else {
+            return;
+        };
+        let given_up = given_up.take();
+        let was_proposed = std::mem::take(&mut waiting.proposed);
+        let before = std::mem::replace(&mut waiting.deadline, given_up.clone());
+        if let Some((at, _)) = before {
+            self.deadlines.remove(&(at, id));
+        }
+        if let Some((at, _)) = given_up {
+            self.deadlines.insert((at, id));
+        }
+        if was_proposed {
+            self.tallies().proposals_pending.sub(1);
+        }
     }
 
     fn lease_grant(&mut self, token: Token, raw: Bytes, context: &Context, now: Instant) -> Answer {

@@ -134,6 +134,11 @@ pub enum Tell {
         /// The answer.
         result: Result<Bytes, Status>,
     },
+    /// The entry of a physical compaction is applied; its `Done` comes when all it deletes is deleted.
+    Compacting {
+        /// The ID of the proposal.
+        id: u64,
+    },
     /// The answer to `AskDecide::ReadIndex`.
     ReadIndex {
         /// The ID asked with.

@@ -222,6 +222,8 @@ struct Waiting {
 enum Wants {
     /// Its proposal to be applied, or something else that comes as `Tell::Done`.
     Done,
+    /// A physical compaction; when its client gives it up, once it is applied.
+    Compacted { given_up: Option<(Instant, Status)> },
     /// The alarm that says why it is refused.
     NoSpaceAlarm,
     /// An index, or a page: then it is read.
@@ -261,6 +263,7 @@ impl Wants {
             | Wants::LeaseForPeer { .. }
             | Wants::Read(reads::Read::DowngradeForPeer) => Asker::Peer,
             Wants::Done
+            | Wants::Compacted { .. }
             | Wants::NoSpaceAlarm
             | Wants::Read(_)
             | Wants::Lease { .. }
@@ -373,6 +376,7 @@ impl Frontend {
         self.may_catch_up = true;
         match tell {
             Tell::Done { id, result } => self.done(id, result),
+            Tell::Compacting { id } => self.compacting(id),
             Tell::ReadIndex { id, index } => self.read_index_known(id, index, now),
             Tell::Renewed { id, result } => self.renewed(id, result),
             Tell::Lease { id, result } => self.lease_known(id, result),
@@ -659,7 +663,7 @@ impl Frontend {
         };
         let token = waiting.caller;
         let ending = match (&waiting.what, waiting.proposed, applied) {
-            (_, true, true) => Ending::Applied,
+            (_, true, true) | (Wants::Compacted { .. }, false, true) => Ending::Applied,
             (_, true, false) => Ending::Unanswered,
             (Wants::Read(_), false, _) => Ending::Read,
             _ => Ending::Other,

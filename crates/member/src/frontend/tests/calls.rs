@@ -91,15 +91,6 @@ fn calls_are_given_up_when_their_time_is_over() {
     rig.shared.pulse.set_read_gate(false);
     rig.call(3, Method::Range, &get("k"));
     rig.call_with(4, Method::Range, &get("k"), context);
-    rig.call_with(
-        5,
-        Method::Compact,
-        &pb::CompactionRequest {
-            revision: 1,
-            physical: true,
-        },
-        Context::default(),
-    );
     rig.pass(second);
     assert_eq!(rig.reply(2), Some(Err(error::TIMEOUT)));
     let gone = Status::new(Code::DeadlineExceeded, "context deadline exceeded");
@@ -109,8 +100,57 @@ fn calls_are_given_up_when_their_time_is_over() {
     rig.pass(second);
     assert_eq!(rig.reply(1), Some(Err(error::TIMEOUT)));
     assert_eq!(rig.reply(3), Some(Err(error::TIMEOUT)));
+}
+
+/// The member's patience is for consensus, the client's for the compaction itself.
+#[test]
+fn a_physical_compaction_takes_what_it_takes_once_it_is_applied() {
+    let second = Duration::from_secs(1);
+    let mut rig = Rig::new();
+    let request = pb::CompactionRequest {
+        revision: 1,
+        physical: true,
+    };
+    let context = Context {
+        deadline: Some(rig.now + 60 * second),
+        ..Context::default()
+    };
+    rig.call(1, Method::Compact, &request);
+    rig.call(2, Method::Compact, &request);
+    rig.call_with(3, Method::Compact, &request, context);
+    rig.call_with(4, Method::Compact, &request, context);
+    let ids: Vec<u64> = proposals(&mut rig).into_iter().map(|(id, _)| id).collect();
+    let pending = |rig: &Rig| rig.shared.front_tallies[0].proposals_pending.get();
+    assert_eq!(pending(&rig), 4);
+    for at in [1, 2] {
+        rig.front.handle(Tell::Compacting { id: ids[at] }, rig.now);
+    }
+    assert_eq!(pending(&rig), 2);
+    rig.pass(7 * second);
+    for lost in [1, 4] {
+        assert_eq!(rig.reply(lost), Some(Err(error::TIMEOUT)));
+    }
     rig.pass(60 * second);
-    assert_eq!(rig.reply(5), None, "a physical compaction takes what it takes");
+    let gone = Status::new(Code::DeadlineExceeded, "context deadline exceeded");
+    assert_eq!(rig.reply(3), Some(Err(gone)));
+    rig.pass(3600 * second);
+    assert_eq!(rig.reply(2), None);
+    let result = Ok(Bytes::new());
+    rig.front.handle(Tell::Done { id: ids[1], result }, rig.now);
+    rig.drain();
+    let ended = rig.outputs.pop();
+    assert!(
+        matches!(
+            &ended,
+            Some(Output::Reply {
+                token: Token(2),
+                result: Ok(_),
+                ending: Ending::Applied
+            })
+        ),
+        "{ended:?}"
+    );
+    assert_eq!(pending(&rig), 0);
 }
 
 #[test]

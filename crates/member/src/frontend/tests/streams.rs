@@ -158,11 +158,9 @@ fn a_closed_stream_leaves_its_token_to_others() {
     rig.drain();
     rig.outputs.clear();
     for token in 2..5 {
-        let request = pb::CompactionRequest {
-            revision: 1,
-            physical: true,
-        };
-        assert_eq!(rig.call(token, Method::Compact, &request), Outcome::Pending);
+        // What has no deadline of its own.
+        let request = pb::DefragmentRequest {};
+        assert_eq!(rig.call(token, Method::Defragment, &request), Outcome::Pending);
     }
     rig.pass(Duration::from_secs(60));
     for token in 2..5 {

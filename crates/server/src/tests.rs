@@ -1,6 +1,7 @@
 //! A whole server in the process, on real sockets: what a client sees, from the first connection
 //! to the stop and the start after it.
 
+mod given_up;
 mod secure;
 mod zipped;
 

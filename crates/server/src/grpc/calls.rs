@@ -65,14 +65,14 @@ impl Owner for Desk {
     }
 }
 
-/// The streams whose client has sent something or can take more.
+/// The calls whose client has sent something, can take more, or has given up.
 #[derive(Default)]
 struct Ready {
     slots: Mutex<Vec<usize>>,
     waker: Mutex<Option<Waker>>,
 }
 
-/// Wakes a connection for one of its streams, so that it need not look at all of them.
+/// Wakes a connection for one of its calls, so that it need not look at all of them.
 struct SlotWaker {
     slot: usize,
     ready: Arc<Ready>,
@@ -286,10 +286,7 @@ impl Calls {
                 true
             }
             Read::Gone => {
-                if let Some(call) = self.slots.get(slot) {
-                    self.ended(call, Code::Canceled);
-                }
-                self.remove(slot);
+                self.drop_call(slot);
                 true
             }
         }
@@ -322,7 +319,21 @@ impl Calls {
                     Stage::Reading(respond) => Stage::Waiting(respond, token),
                     other => other,
                 });
+                self.look_for_reset(slot);
             }
+        }
+    }
+
+    /// A unary call that waits is forgotten when its client gives it up; until then what it waits for may never come.
+    fn look_for_reset(&mut self, slot: usize) {
+        let waker = self.waker(slot);
+        if let Some(Call {
+            stage: Stage::Waiting(respond, _),
+            ..
+        }) = self.slots.get_mut(slot)
+            && respond.poll_reset(&mut Context::from_waker(&waker)).is_ready()
+        {
+            self.drop_call(slot);
         }
     }
 
@@ -450,7 +461,7 @@ impl Calls {
                 return;
             };
             if sender.is_reset(&mut cx) {
-                return self.drop_stream(slot);
+                return self.drop_call(slot);
             }
             if !sender.has_room(&mut cx) {
                 return;
@@ -463,7 +474,7 @@ impl Calls {
                 gone |= sender.send(Piece::from_frame(frame)).is_err();
             }
             match polled.end {
-                _ if gone => return self.drop_stream(slot),
+                _ if gone => return self.drop_call(slot),
                 Some(end) => return self.end_stream(slot, &end),
                 None => {}
             }
@@ -547,7 +558,7 @@ impl Calls {
             }
         }
         if over {
-            self.drop_stream(slot);
+            self.drop_call(slot);
         } else {
             self.send_stream(slot);
         }
@@ -625,7 +636,7 @@ impl Calls {
                 return;
             }
             if gone {
-                self.drop_stream(slot);
+                self.drop_call(slot);
                 return;
             }
             if streaming.held && self.front.stream_is_ready(streaming.token) {
@@ -656,15 +667,21 @@ impl Calls {
         self.remove(slot);
     }
 
-    /// The client has given a stream up.
-    fn drop_stream(&mut self, slot: usize) {
+    /// The client has given a call up.
+    fn drop_call(&mut self, slot: usize) {
         if let Some(call) = self.slots.get(slot) {
-            self.ended(call, Code::Canceled);
-            if let Stage::Streaming(streaming) = &call.stage {
-                self.front.stream_close(streaming.token);
-            }
+            self.given_up(call);
         }
         self.remove(slot);
+    }
+
+    fn given_up(&self, call: &Call) {
+        self.ended(call, Code::Canceled);
+        match &call.stage {
+            Stage::Waiting(_, token) => self.front.cancel(*token),
+            Stage::Streaming(streaming) => self.front.stream_close(streaming.token),
+            Stage::Reading(_) | Stage::Watching(_) | Stage::Serving(..) => {}
+        }
     }
 
     /// Does all that has become possible since the last time.
@@ -701,7 +718,8 @@ impl Calls {
                     self.run_stream(slot, &waker);
                 }
                 Some(Stage::Serving(..)) => self.serve(slot),
-                _ => {}
+                Some(Stage::Waiting(..)) => self.look_for_reset(slot),
+                Some(Stage::Reading(_)) | None => {}
             }
         }
     }
@@ -728,12 +746,7 @@ impl Calls {
 impl Drop for Calls {
     fn drop(&mut self) {
         for (_, call) in &self.slots {
-            self.ended(call, Code::Canceled);
-            match &call.stage {
-                Stage::Waiting(_, token) => self.front.cancel(*token),
-                Stage::Streaming(streaming) => self.front.stream_close(streaming.token),
-                Stage::Reading(_) | Stage::Watching(_) | Stage::Serving(..) => {}
-            }
+            self.given_up(call);
         }
     }
 }

@@ -12,6 +12,8 @@ use crate::world::{COPIERS, Event, LESSEES, WATCHERS, World};
 
 /// One of so many acknowledged writes is looked for on the disks.
 const LOOKS_AT_DISKS: u8 = 16;
+/// How many entries before one a change of members may lie that was committed with it.
+const COMMITTED_TOGETHER_MAX: usize = 16;
 
 impl World {
     pub(crate) fn reply(&mut self, place: usize, front: usize, token: Token, what: FromFront) {
@@ -231,9 +233,15 @@ impl World {
             // Who was removed and is gone may have been one of them.
             None => true,
         };
-        // The members may have changed between the entry and its commit.
-        let then = self.truth.model.aside_at(index).map(|aside| &aside.roster);
-        let rosters = [then, Some(&self.truth.model.aside.roster)];
+        // The members may have changed between the entry and its commit, and what was committed with a change of
+        // members was committed by those before it.
+        let model = &self.truth.model;
+        let then = model.aside_at(index).map(|aside| &aside.roster);
+        let before = (1..index).rev().take(COMMITTED_TOGETHER_MAX).find_map(|index| {
+            let roster = &model.aside_at(index)?.roster;
+            (Some(roster) != then).then_some(roster)
+        });
+        let rosters = [before, then, Some(&model.aside.roster)];
         let survives = rosters.into_iter().flatten().any(|roster| {
             let voters: Vec<u64> = roster.voters().collect();
             voters.iter().filter(|id| holders(id)).count() > voters.len() / 2

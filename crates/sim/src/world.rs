@@ -662,9 +662,13 @@ impl World {
                 };
                 at = Some(at.map_or(now + takes, |at| at.min(now + takes)));
             }
-            let Some(at) = at.map(|at| at.max(paused)) else {
+            let Some(mut at) = at else {
                 continue;
             };
+            if at < paused {
+                // Which of its threads goes on first is chance.
+                at = paused + Duration::from_micros(self.rng.u64(0..100));
+            }
             let running = node.running.as_mut().expect("looked at above");
             if running.turns.get(&stage).is_none_or(|planned| *planned > at) {
                 running.turns.insert(stage, at);

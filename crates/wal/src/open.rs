@@ -69,11 +69,9 @@ impl Wal {
         wal.state = recovered.hard_state;
         wal.last_index = replay.last_index;
         wal.dirty = true;
-        if !replay.ends_in_mark {
-            wal.rewrite_tail()?;
-        }
+        wal.rewrite_tail()?;
         if end == Tail::Torn(offset) {
-            recovered.repaired = Some(wal.cut_torn_end()?);
+            recovered.repaired = wal.cut_torn_end()?;
         } else {
             // Behind a zero length may lie whole records of a write whose beginning was lost: they
             // must not come back when records before them are written anew (etcd: ZeroToEnd).
@@ -102,8 +100,7 @@ impl Wal {
 
     /// Writes the records of the last segment again, as they are. Where an earlier process was told that
     /// a sync failed, the kernel holds pages for clean that the disk never got: they can be read, and
-    /// no later sync brings them to the disk. An orderly stop ends the log with a mark, and comes only
-    /// after syncs that worked; segments before the last were synced before it was begun.
+    /// no later sync brings them to the disk. Segments before the last were synced before it was begun.
     fn rewrite_tail(&mut self) -> Result<(), Error> {
         let (path, file) = (self.tail().path.clone(), self.tail().file.clone());
         let mut buf = vec![0; COPY_BYTES];
@@ -124,17 +121,24 @@ impl Wal {
         Ok(())
     }
 
-    /// Copies the last segment aside, durably, and cuts it after its last whole record.
-    fn cut_torn_end(&mut self) -> Result<PathBuf, Error> {
+    /// Copies the last segment aside, durably, and cuts it after its last whole record. A full disk leaves no copy: it
+    /// is what tears the end of a log, and must not keep its member from starting.
+    fn cut_torn_end(&mut self) -> Result<Option<PathBuf>, Error> {
         let (path, file) = (self.tail().path.clone(), self.tail().file.clone());
         let mut copy = path.as_os_str().to_owned();
         copy.push(".broken");
         let copy = PathBuf::from(copy);
-        copy_segment(&*self.disk, &file, &path, &copy)?;
+        let copied = match copy_segment(&*self.disk, &file, &path, &copy) {
+            Err(error) if error.is_no_space() => {
+                self.disk.remove_file(&copy).at("remove", &copy)?;
+                false
+            }
+            result => result.map(|()| true)?,
+        };
         let dir = self.dir.clone();
         self.sync_names(&dir)?;
         file.set_len(self.offset).at("shorten", &path)?;
-        Ok(copy)
+        Ok(copied.then_some(copy))
     }
 }
 
@@ -195,8 +199,6 @@ struct Replay {
     /// The newest segment in which a metadata record was found.
     metadata_in: Option<Arc<Path>>,
     last_index: u64,
-    /// Whether nothing that was promised comes after the last mark.
-    ends_in_mark: bool,
 }
 
 impl Replay {
@@ -208,21 +210,11 @@ impl Replay {
             metadata: Bytes::new(),
             metadata_in: None,
             last_index: from.index,
-            ends_in_mark: false,
         }
     }
 
     fn take(&mut self, located: &Located) -> Result<(), Error> {
         let record = located.record()?;
-        self.ends_in_mark = match &record {
-            Record::Mark(_) => true,
-            // Only the commit index is no promise.
-            Record::State(state) => {
-                let before = &self.recovered.hard_state;
-                self.ends_in_mark && (state.term, state.vote) == (before.term, before.vote)
-            }
-            _ => false,
-        };
         match record {
             Record::Metadata(metadata) => {
                 if self.metadata_in.is_some() && self.metadata != metadata {

@@ -416,9 +416,13 @@ impl Wal {
         self.segment_bytes = bytes;
     }
 
-    /// Writes and syncs what is held back, and removes the spare.
+    /// Writes and syncs what is held back, and removes the spare. What a full disk let through of a write that failed
+    /// does not stay behind.
     pub fn close(mut self) -> Result<(), Error> {
-        let result = self.sync();
+        let mut result = self.sync();
+        if !matches!(&result, Err(error) if error.is_poison()) {
+            result = self.clean_tail().and(result);
+        }
         if let Some(spare) = self.spare.take() {
             // A spare that stays is overwritten by the next one.
             let _ = self.disk.remove_file(&spare.path);

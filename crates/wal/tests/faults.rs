@@ -59,6 +59,41 @@ fn a_failed_sync_is_the_end() {
     }
 }
 
+/// What a process reads after one that was told of a failed sync may be in the system's memory alone, however the log
+/// ends: nothing that is promised by it may be lost later.
+#[test]
+fn what_was_read_after_a_failed_sync_stays() {
+    for ends_in_mark in [false, true] {
+        let (memory, mut wal) = created();
+        wal.append(Some(&state(1, 1, 1)), &[entry(1, 1, "a")]).unwrap();
+        memory.fail_sync(memory.syncs() + 1, libc::EIO);
+        let failed = match ends_in_mark {
+            true => wal.save_mark(&mark(1, 1)),
+            false => wal.sync(),
+        };
+        assert!(failed.is_err_and(|error| error.is_poison()));
+        drop(wal);
+        let (_wal, recovered) = open(&memory.shared()).unwrap();
+        assert_eq!(recovered.entries.len(), 1);
+        let left = memory.crash(0, disk::mem::CrashMode::LoseUnsynced);
+        let (_, recovered) = open(&left.shared()).unwrap();
+        assert_eq!(recovered.entries.len(), 1, "a mark at the end: {ends_in_mark}");
+    }
+}
+
+/// What a full disk let through of a record that was refused does not stay when the process stops in order.
+#[test]
+fn a_stop_beside_a_full_disk_leaves_a_whole_log() {
+    let (memory, mut wal) = created();
+    wal.save(Some(&state(1, 1, 1)), &[entry(1, 1, "a")]).unwrap();
+    memory.fail_at(memory.steps() + 1, libc::ENOSPC);
+    let refused = wal.save(None, &[entry(1, 2, payload(2, 900))]);
+    assert!(refused.is_err_and(|error| error.is_no_space()));
+    wal.close().unwrap();
+    let (_, recovered) = open(&memory.shared()).unwrap();
+    assert_eq!((recovered.entries.len(), recovered.repaired), (1, None));
+}
+
 #[test]
 fn a_log_that_cannot_be_created_leaves_no_log() {
     for nth in 1..=3 {

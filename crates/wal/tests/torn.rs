@@ -114,6 +114,21 @@ fn unfinished_ends_are_cut_off() {
     check("the longest length", huge, Repaired(2));
 }
 
+/// Where there is no room for a copy of what is cut off, there is none.
+#[test]
+fn an_unfinished_end_is_cut_off_beside_a_full_disk() {
+    let (memory, start, _) = sample();
+    cut(&memory, start + 999);
+    memory.settle();
+    memory.set_space(Some(memory.used_bytes()));
+    let (wal, recovered) = open(&memory.shared()).unwrap();
+    assert_eq!((recovered.entries.len(), recovered.repaired), (2, None));
+    assert_eq!(names(&memory, dir()), [FIRST]);
+    drop(wal);
+    memory.set_space(None);
+    check_goes_on(&memory, 2);
+}
+
 #[test]
 fn finished_ends_open_as_they_are() {
     use Outcome::Opens;

@@ -143,7 +143,7 @@ impl Persist {
     /// Appends a batch; gives it back if the disk is full.
     fn append(&mut self, mut batch: Unsaved, router: &dyn Router) -> Result<(), Unsaved> {
         if let Some(snapshot) = &batch.snapshot {
-            match self.save_received(snapshot) {
+            match self.save_received(snapshot, batch.hard_state.as_ref()) {
                 Ok(()) => {}
                 Err(error) if error.is_no_space() || error.is_no_descriptor() => return Err(batch),
                 Err(error) => {
@@ -157,7 +157,6 @@ impl Persist {
             Ok(_) => {
                 self.unsynced = batch.write.or(self.unsynced);
                 self.messages.append(&mut batch.messages);
-                // Not before: its mark counts for nothing without the hard state that commits it.
                 self.snapshot = batch.snapshot.take().or(self.snapshot.take());
                 Ok(())
             }
@@ -221,7 +220,11 @@ impl Persist {
 
     /// The leader's state: its file and mark, before any entry that follows it. The data file itself
     /// is there already, under its own name, so that a start from this mark finds it.
-    fn save_received(&mut self, snapshot: &raft::Snapshot) -> Result<(), wal::Error> {
+    fn save_received(
+        &mut self,
+        snapshot: &raft::Snapshot,
+        hard_state: Option<&wal::HardState>,
+    ) -> Result<(), wal::Error> {
         let Some(wal) = &mut self.wal else { return Ok(()) };
         let conf_state = api::raftpb::ConfState {
             voters: snapshot.conf_state.voters.clone(),
@@ -241,7 +244,11 @@ impl Persist {
             index: snapshot.index,
             term: snapshot.term,
             conf_state: Some(conf_state),
-        })
+        })?;
+        // The mark counts for nothing without the hard state that commits it, and what follows the mark would then
+        // follow nothing.
+        wal.append(hard_state, &[])?;
+        wal.sync()
     }
 
     /// Begins a new segment when this one is full, and has the one after it made in good time.
@@ -302,9 +309,11 @@ impl Persist {
         if self.wal.is_none() {
             return;
         }
-        if file.index <= self.received {
-            // The log goes on from what the leader sent, which is to be installed yet. Behind an older mark the
-            // entries after that would follow nothing.
+        // The log goes on from what the leader sent, which is to be installed yet: behind an older mark the entries
+        // after that would follow nothing. And what commits this one may be what a full disk has refused: a mark
+        // beyond the commit counts for nothing, and what it replaces must not go.
+        let commit = self.wal.as_ref().map_or(0, |wal| wal.hard_state().commit);
+        if file.index <= self.received || file.index > commit {
             return router.to_apply(ToApply::SnapshotSaved {
                 index: file.index,
                 saved: false,
@@ -510,6 +519,75 @@ mod tests {
             assert_eq!(installed(&router.0.borrow()) + ended.len(), 1, "step {step}");
         }
         assert!(refused > 3, "{refused} writes found the disk full");
+    }
+
+    fn batch(commit: u64, entries: Vec<wal::Entry>, snapshot: Option<Box<raft::Snapshot>>) -> ToPersist {
+        let output = Unsaved {
+            write: Some(1),
+            hard_state: Some(wal::HardState {
+                term: 2,
+                vote: 0,
+                commit,
+            }),
+            entries,
+            snapshot,
+            messages: Vec::new(),
+        };
+        ToPersist::Save(SaveBatch { output })
+    }
+
+    /// Power fails within the writing of a state and the entries that came right after it.
+    #[test]
+    fn a_log_opens_wherever_power_failed_behind_a_received_state() {
+        // More than a device writes at once.
+        let large = |index| wal::Entry {
+            data: vec![7; 700].into(),
+            ..entry(index)
+        };
+        for (step, seed) in (1..24).flat_map(|step| (0..20).map(move |seed| (step, seed))) {
+            let disk = MemDisk::new();
+            let mut persist = persist(&disk);
+            let router = Kept::default();
+            let own = vec![entry(1), entry(2)];
+            persist.handle(&mut vec![batch(2, own, None)], Instant::default(), &router);
+            disk.stop_at(disk.steps() + step);
+            let mut inputs = vec![
+                batch(297, Vec::new(), received(297)),
+                batch(300, (298..=300).map(large).collect(), None),
+            ];
+            persist.handle(&mut inputs, Instant::default(), &router);
+            let left = disk.crash(seed, disk::mem::CrashMode::Any);
+            let (marks, _) = wal::valid_marks(&left, Path::new(WAL)).unwrap();
+            let mark = marks.into_iter().next_back().unwrap_or_default();
+            let opened = Wal::open(&left.shared(), Path::new(WAL), &mark);
+            let found = opened.map(|(_, found)| found.entries.len());
+            assert!(found.is_ok(), "step {step}, seed {seed}: {found:?}");
+        }
+    }
+
+    /// What commits it waits for room.
+    #[test]
+    fn no_mark_is_set_beyond_the_commit_of_the_log() {
+        let disk = MemDisk::new();
+        let mut persist = persist(&disk);
+        let router = Kept::default();
+        disk.fail_at(disk.steps() + 1, 28);
+        let own = SnapshotFile {
+            index: 2,
+            term: 2,
+            conf_state: api::raftpb::ConfState::default(),
+            data: bytes::Bytes::new(),
+        };
+        let mut inputs = vec![batch(2, vec![entry(1), entry(2)], None), ToPersist::Snapshot(own)];
+        persist.handle(&mut inputs, Instant::default(), &router);
+        let told = router.0.borrow();
+        assert!(matches!(
+            told[..],
+            [ToApply::SnapshotSaved {
+                index: 2,
+                saved: false
+            }]
+        ));
     }
 
     /// The apply stage asks for a mark at what it has applied while the leader's newer state is on its way to it.

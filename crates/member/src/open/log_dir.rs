@@ -271,8 +271,10 @@ pub(super) fn open(
     }
     let mut entries = recovered.entries;
     let mut hard_state = recovered.hard_state;
-    // What the data file holds was committed, though the log's own word for it may be older.
+    // What the data file holds was committed, though the log's own word for it may be older. The log is to say it
+    // before the next mark: a mark beyond the commit counts for nothing.
     hard_state.commit = hard_state.commit.max(known.applied).max(mark.index);
+    wal.append(Some(&hard_state), &[])?;
     if config.force_new_cluster {
         let forced = known.force_single(member_id, &mut hard_state, &mut entries);
         wal.append(Some(&hard_state), &forced)?;

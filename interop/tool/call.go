@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -30,7 +31,7 @@ import (
 // A question is one call, as raw as the wire allows: nothing is checked before it is sent.
 type question struct {
 	Method  string   `json:"method"`  // "etcdserverpb.KV/Range", "POST /v3/kv/range", "GET /version"
-	Request []string `json:"request"` // messages in prototext, or one HTTP body
+	Request []string `json:"request"` // messages in prototext or "hex:" and bytes, or one HTTP body
 	Answers int      `json:"answers"` // of a stream: how many are awaited
 	WaitMS  int      `json:"wait_ms"` // how long at most; 0: answerWait
 }
@@ -102,7 +103,14 @@ func askRPC(conn *grpc.ClientConn, q question) (answer, error) {
 	var requests []*dynamicpb.Message
 	for _, text := range q.Request {
 		request := dynamicpb.NewMessage(method.Input())
-		if err := prototext.Unmarshal([]byte(text), request); err != nil {
+		if digits, isHex := strings.CutPrefix(text, "hex:"); isHex {
+			// What does not parse is sent as it is, like everything else.
+			data, err := hex.DecodeString(digits)
+			if err != nil {
+				return answer{}, err
+			}
+			request.SetUnknown(data)
+		} else if err := prototext.Unmarshal([]byte(text), request); err != nil {
 			return answer{}, err
 		}
 		requests = append(requests, request)

@@ -6,6 +6,7 @@ use prost::Message;
 
 use crate::auth::{AuthChange, Caller};
 use crate::error::Error;
+use crate::lenient;
 use crate::request::{Header, InternalRequest};
 use crate::v2_request;
 use crate::wire::{Fields, Payload};
@@ -37,6 +38,10 @@ pub enum EntryKind {
 /// The id by which the proposer waits for an entry: what [`crate::Machine::apply`] asks about.
 /// `None` if the data carries no id, which `apply` refuses.
 pub fn request_id(data: &Bytes) -> Option<u64> {
+    request_id_fast(data).or_else(|| id_of(&lenient::decode(data).ok()?))
+}
+
+fn request_id_fast(data: &Bytes) -> Option<u64> {
     let mut header = None;
     for field in Fields::of(data.clone()) {
         match field.ok()? {
@@ -80,10 +85,20 @@ pub(crate) enum Request {
 
 /// Decodes the data of a normal entry that is not empty.
 pub(crate) fn decode(index: u64, data: &Bytes) -> Result<Decoded, Error> {
-    let undecodable = |reason: String| Error::Undecodable { index, reason };
     if let Some(legacy) = v2_request::find(data) {
         return v2_request::convert(index, legacy);
     }
+    match decode_fast(index, data) {
+        Err(Error::Undecodable { reason, .. }) => match lenient::decode(data) {
+            Ok(whole) => choose(index, whole),
+            Err(_) => Err(Error::Undecodable { index, reason }),
+        },
+        decoded => decoded,
+    }
+}
+
+fn decode_fast(index: u64, data: &Bytes) -> Result<Decoded, Error> {
+    let undecodable = |reason: String| Error::Undecodable { index, reason };
     let mut id = 0;
     let mut header = None;
     let mut found: Option<(u32, Bytes)> = None;
@@ -121,6 +136,13 @@ pub(crate) fn decode(index: u64, data: &Bytes) -> Result<Decoded, Error> {
     Ok(Decoded { id, caller, request })
 }
 
+fn id_of(whole: &InternalRequest) -> Option<u64> {
+    match whole.id {
+        0 => whole.header.as_ref().map(|header| header.id),
+        id => Some(id),
+    }
+}
+
 fn caller_of(header: Option<Header>) -> Caller {
     header.map_or_else(Caller::default, |header| Caller {
         user: header.username,
@@ -155,18 +177,18 @@ fn decode_request(number: u32, data: Bytes) -> Result<Request, prost::DecodeErro
     })
 }
 
-/// Decodes by protobuf's general rule and picks the request in the order in which etcd looks for
-/// it (etcd: apply/uber_applier.go, dispatch).
+/// Decodes by protobuf's general rule.
 fn decode_whole(index: u64, data: &Bytes) -> Result<Decoded, Error> {
     let whole = InternalRequest::decode(data.clone()).map_err(|error| Error::Undecodable {
         index,
         reason: error.to_string(),
     })?;
-    let id = match (whole.id, &whole.header) {
-        (0, None) => return Err(Error::NoHeader { index }),
-        (0, Some(header)) => header.id,
-        (id, _) => id,
-    };
+    choose(index, whole)
+}
+
+/// Picks the request in the order in which etcd looks for it (etcd: apply/uber_applier.go, dispatch).
+fn choose(index: u64, whole: InternalRequest) -> Result<Decoded, Error> {
+    let id = id_of(&whole).ok_or(Error::NoHeader { index })?;
     let caller = caller_of(whole.header.clone());
     let request = pick(whole).ok_or(Error::UnknownRequest { index, field: 0 })?;
     Ok(Decoded { id, caller, request })

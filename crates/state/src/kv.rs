@@ -1,7 +1,7 @@
 //! Puts, deletes and ranges inside a write transaction, with the checks that come before a put.
 //! Needs the device only where an old value or lease is asked for.
 
-use api::error::{self, Status};
+use api::error::{self, Code, Status};
 use api::etcdserverpb as pb;
 use api::version::Line;
 use bytes::Bytes;
@@ -10,6 +10,10 @@ use mvcc::{Reader, Record, Wait, WriteTxn};
 use crate::leases::Leases;
 use crate::read::range_options;
 use crate::reply::Op;
+use crate::wire::message_len;
+
+/// The longest message that gRPC carries (etcd: v3rpc/grpc.go, maxSendBytes).
+pub(crate) const ANSWER_BYTES_MAX: usize = i32::MAX as usize;
 
 /// Why an operation was not done.
 #[derive(Debug)]
@@ -62,6 +66,39 @@ pub(crate) struct Writer<'a> {
     pub(crate) line: Line,
     /// Whether somebody waits for the answer; if not, nothing is read for it.
     pub(crate) answered: bool,
+    /// What the answer has taken so far, and may take.
+    pub(crate) room: Room,
+}
+
+/// The room for pairs in an answer, in bytes. What is written does not depend on it: it must be the same on all members.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    used: usize,
+    max: usize,
+}
+
+impl Room {
+    pub(crate) fn new(max: usize) -> Room {
+        Room { used: 0, max }
+    }
+
+    /// Takes room for pairs; whether there was any.
+    pub(crate) fn take<'a>(&mut self, kvs: impl IntoIterator<Item = &'a Bytes>) -> bool {
+        let lens = kvs.into_iter().map(|kv| message_len(2, kv.len()));
+        self.used = lens.fold(self.used, usize::saturating_add);
+        self.used <= self.max
+    }
+
+    /// What the client is told instead of an answer for which there was no room, in the words of grpc-go.
+    pub(crate) fn refusal(&self) -> Option<Status> {
+        (self.used > self.max).then(|| {
+            let (used, max) = (self.used, self.max);
+            Status::with(
+                Code::ResourceExhausted,
+                format!("grpc: trying to send message larger than max ({used} vs. {max})"),
+            )
+        })
+    }
 }
 
 impl Writer<'_> {
@@ -86,9 +123,11 @@ impl Writer<'_> {
         if lease != 0 || done.previous.is_some_and(|info| info.leased) {
             self.leases.attach(&put.key, lease);
         }
+        let shown = previous.filter(|_| put.prev_kv && self.answered);
+        self.take_room(&shown);
         Ok(Op::Put {
             revision: done.revision,
-            prev_kv: previous.filter(|_| put.prev_kv && self.answered),
+            prev_kv: shown.filter(|_| self.answered),
         })
     }
 
@@ -102,6 +141,10 @@ impl Writer<'_> {
                 ..Default::default()
             };
             prev_kvs = self.txn.range(&options)?.kvs;
+            self.take_room(&prev_kvs);
+            if !self.answered {
+                prev_kvs = Vec::new();
+            }
         }
         let deleted = self.txn.delete_range(&delete.key, &delete.range_end);
         for gone in deleted.iter().filter(|gone| gone.previous.leased) {
@@ -115,12 +158,21 @@ impl Writer<'_> {
     }
 
     /// Reads a range as earlier operations of the transaction left it.
-    pub(crate) fn range(&self, range: &pb::RangeRequest) -> Result<Op, Stop> {
+    pub(crate) fn range(&mut self, range: &pb::RangeRequest) -> Result<Op, Stop> {
         if !self.answered {
             return Ok(Op::Nothing);
         }
         let result = self.txn.range(&range_options(range, self.line))?;
-        Ok(Op::Range(result.into()))
+        self.take_room(&result.kvs);
+        match self.answered {
+            true => Ok(Op::Range(result.into())),
+            false => Ok(Op::Nothing),
+        }
+    }
+
+    /// Takes room in the answer. Without any left, it goes on as if nobody waited for one.
+    fn take_room<'b>(&mut self, kvs: impl IntoIterator<Item = &'b Bytes>) {
+        self.answered &= self.room.take(kvs);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::auth::{Auth, AuthChange, Caller, Refusal};
 use crate::effect::{Applied, Effect, Hold, Reply};
 use crate::entry::{self, Committed, EntryKind, Request};
 use crate::error::Error;
-use crate::kv::{Stop, Writer};
+use crate::kv::{Room, Stop, Writer};
 use crate::leases::{LEASE_TTL_MAX, Leases};
 use crate::membership::Membership;
 use crate::op::OpKind;
@@ -79,6 +79,8 @@ pub struct Machine {
     pub(crate) rebuilds_membership: bool,
     /// Whether `shared` is newer than what the store publishes.
     pub(crate) shared_changed: bool,
+    /// The bytes of pairs that an answer may have.
+    pub(crate) answer_bytes_max: usize,
 }
 
 /// The response to one request, or why it was refused; no response where nobody waits.
@@ -98,6 +100,14 @@ impl Turn {
     /// The answer, made only if somebody waits.
     fn answer(&self, make: impl FnOnce(&Header) -> Bytes) -> Option<Bytes> {
         self.waits.then(|| make(&self.header))
+    }
+
+    /// The answer, unless it would be longer than one may be.
+    fn answer_within(&self, room: Room, make: impl FnOnce(&Header) -> Bytes) -> Answer {
+        match room.refusal() {
+            Some(refusal) => Err(refusal),
+            None => Ok(self.answer(make)),
+        }
     }
 }
 
@@ -132,6 +142,12 @@ impl Machine {
             self.store.set_extra(Arc::new(self.shared.clone()));
         }
         self.store.publish()
+    }
+
+    /// Refuses to answer with more bytes of pairs than this, instead of what gRPC carries: what is written does not
+    /// depend on it.
+    pub fn limit_answers(&mut self, bytes_max: usize) {
+        self.answer_bytes_max = bytes_max;
     }
 
     /// The store, for commits, compaction steps and sizes.
@@ -312,9 +328,9 @@ impl Machine {
         let mut writer = self.writer(turn.waits);
         match writer.put(put) {
             Ok(op) => {
-                let revision = writer.txn.revision();
+                let (revision, room) = (writer.txn.revision(), writer.room);
                 writer.txn.end();
-                Ok(Ok(turn.answer(|header| op.response(&header.encode(revision)))))
+                Ok(turn.answer_within(room, |header| op.response(&header.encode(revision))))
             }
             Err(stop) => refused(stop),
         }
@@ -324,9 +340,9 @@ impl Machine {
         let mut writer = self.writer(turn.waits);
         match writer.delete_range(delete) {
             Ok(op) => {
-                let revision = writer.txn.revision();
+                let (revision, room) = (writer.txn.revision(), writer.room);
                 writer.txn.end();
-                Ok(Ok(turn.answer(|header| op.response(&header.encode(revision)))))
+                Ok(turn.answer_within(room, |header| op.response(&header.encode(revision))))
             }
             Err(stop) => refused(stop),
         }
@@ -339,7 +355,11 @@ impl Machine {
         }
         let options = range_options(range, self.options.line);
         match self.store.reader().range(&options, mvcc::Wait::Yes) {
-            Ok(result) => Ok(Ok(Some(turn.header.range_response(result)))),
+            Ok(result) => {
+                let mut room = Room::new(self.answer_bytes_max);
+                room.take(&result.kvs);
+                Ok(turn.answer_within(room, |header| header.range_response(result)))
+            }
             Err(error) => refused(error.into()),
         }
     }
@@ -355,9 +375,9 @@ impl Machine {
         let mut writer = self.writer(turn.waits);
         match txn::execute(&mut writer, &request, &path) {
             Ok(op) => {
-                let revision = writer.txn.revision();
+                let (revision, room) = (writer.txn.revision(), writer.room);
                 writer.txn.end();
-                Ok(Ok(turn.answer(|header| op.response(&header.encode(revision)))))
+                Ok(turn.answer_within(room, |header| op.response(&header.encode(revision))))
             }
             Err(Stop::Refused(status)) => Err(Error::PartialTxn {
                 index: turn.index,
@@ -388,6 +408,7 @@ impl Machine {
             leases: &mut self.leases,
             line: self.options.line,
             answered,
+            room: Room::new(self.answer_bytes_max),
         }
     }
 

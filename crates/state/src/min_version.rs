@@ -8,6 +8,7 @@ use prost::Message;
 
 use crate::entry::EntryKind;
 use crate::error::Error;
+use crate::lenient;
 use crate::request::InternalRequest;
 use crate::v2_request;
 
@@ -32,7 +33,8 @@ pub fn minimal_version(index: u64, kind: EntryKind, data: &Bytes) -> Result<Vers
         return Err(undecodable("a v2 request".to_string()));
     }
     let request = InternalRequest::decode(data.clone());
-    let request = request.map_err(|error| undecodable(error.to_string()))?;
+    let request =
+        request.or_else(|error| lenient::decode(data).map_err(|_| undecodable(error.to_string())))?;
     let test = match &request.downgrade_version_test {
         None => V3_0,
         Some(test) => test.ver.parse::<Version>().map_err(|_| Error::BadVersion {

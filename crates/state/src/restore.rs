@@ -6,6 +6,7 @@ use mvcc::{Store, schema};
 
 use crate::auth::Auth;
 use crate::error::Error;
+use crate::kv::ANSWER_BYTES_MAX;
 use crate::machine::{Machine, Options, Shared};
 use crate::membership::Membership;
 use crate::rows;
@@ -51,6 +52,7 @@ impl Machine {
             auth,
             rebuilds_membership,
             shared_changed: true,
+            answer_bytes_max: ANSWER_BYTES_MAX,
         };
         if let Some(version) = machine.shared.membership.version {
             machine.refuse_version(version)?;

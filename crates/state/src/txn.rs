@@ -123,6 +123,9 @@ fn execute_ops(
         };
         if writer.answered {
             responses.push(response);
+        } else {
+            // If there was an answer, it has become too long.
+            responses = Vec::new();
         }
     }
     Ok(Op::Txn { succeeded, responses })

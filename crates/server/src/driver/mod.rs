@@ -170,6 +170,7 @@ impl Driver {
             let worker = driver.clone();
             thread::Builder::new()
                 .name("stage".into())
+                .stack_size(state::APPLY_STACK_BYTES)
                 .spawn(move || worker.work())?;
         }
         timer::start(driver.clone(), around.tick)?;

@@ -48,7 +48,7 @@ fn decode_txn(data: &[u8]) -> Result<TxnRequest, String> {
         match level.step()? {
             Step::Stay => {}
             Step::Into(_) if outer.len() >= TXN_DEPTH_MAX => return Err("txns nest too deep".to_string()),
-            Step::Into(inner) => outer.push(std::mem::replace(&mut level, inner)),
+            Step::Into(inner) => outer.push(std::mem::replace(&mut level, *inner)),
             Step::Done => {
                 let Some(back) = outer.pop() else {
                     return Ok(level.txn);
@@ -77,7 +77,7 @@ struct Op<'a> {
 
 enum Step<'a> {
     Stay,
-    Into(Level<'a>),
+    Into(Box<Level<'a>>),
     Done,
 }
 
@@ -140,8 +140,13 @@ impl<'a> Op<'a> {
             (2, _) => put_of(PutRequest::default(), bytes)?,
             (3, Some(Request::RequestDeleteRange(delete))) => delete_of(delete, bytes)?,
             (3, _) => delete_of(DeleteRangeRequest::default(), bytes)?,
-            (_, Some(Request::RequestTxn(txn))) => return Ok(Step::Into(Level::new(bytes, txn))),
-            (..) => return Ok(Step::Into(Level::new(bytes, TxnRequest::default()))),
+            (_, before) => {
+                let txn = match before {
+                    Some(Request::RequestTxn(txn)) => txn,
+                    _ => TxnRequest::default(),
+                };
+                return Ok(Step::Into(Box::new(Level::new(bytes, txn))));
+            }
         });
         Ok(Step::Stay)
     }

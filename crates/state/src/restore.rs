@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::kv::ANSWER_BYTES_MAX;
 use crate::machine::{Machine, Options, Shared};
 use crate::membership::Membership;
+use crate::mending::Mending;
 use crate::rows;
 
 impl Machine {
@@ -60,24 +61,26 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Makes voters of learners that a snapshot file of 3.5 knows as voters: releases before
-    /// 3.5.20 did not write promotions to the data file. Says which.
-    pub fn adopt_promotions(&mut self, of_snapshot: &Membership) -> Vec<u64> {
-        let voters = of_snapshot.voters().map(|member| member.id);
-        let current = self.shared.membership.clone();
-        let is_learner = |id: &u64| current.members.get(id).is_some_and(|member| member.is_learner);
-        let promoted: Vec<u64> = voters.filter(is_learner).collect();
-        for id in &promoted {
-            let member = self.cluster_mut().members.get_mut(id);
-            let member = member.expect("it was found a moment ago");
+    /// Brings the members in line with what raft counts, in memory and in the data file.
+    pub fn mend_members(&mut self, mending: &Mending) {
+        if mending.is_empty() {
+            return;
+        }
+        for id in &mending.promoted {
+            let Some(member) = self.cluster_mut().members.get_mut(id) else {
+                continue;
+            };
             member.is_learner = false;
             let member = member.clone();
             rows::put_member(self.store.backend(), &member);
         }
-        if !promoted.is_empty() {
-            let state = self.shared.membership.conf_state();
-            rows::put_conf_state(self.store.backend(), &state);
+        for id in &mending.zombies {
+            let cluster = self.cluster_mut();
+            cluster.members.remove(id);
+            cluster.removed.insert(*id);
+            schema::delete_member(self.store.backend(), *id);
         }
-        promoted
+        let state = self.shared.membership.conf_state();
+        rows::put_conf_state(self.store.backend(), &state);
     }
 }

@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes};
 use common::{MEMBER, Rig, TERM, options};
 use mvcc::schema;
 use prost::Message;
-use state::{ChangeContext, Committed, Effect, EntryKind, Error, Member, Membership, Options};
+use state::{ChangeContext, Committed, Effect, EntryKind, Error, Member, Membership, Mending, Options};
 
 /// The requests of the golden transcript that go through the log, as entries from index 1 on.
 fn entries() -> Vec<Committed> {
@@ -208,20 +208,40 @@ fn a_file_without_members_gets_them_from_the_snapshot_and_the_log() {
 
 /// etcd issue 19557.
 #[test]
-fn promotions_that_3_5_did_not_store_are_adopted() {
+fn members_are_mended_in_the_data_file_too() {
     let mut rig = Rig::new(Line::V3_5);
     rig.apply_conf_change(addition(MEMBER, "http://localhost:2380"), false)
         .unwrap();
+    rig.apply_conf_change(addition(11, "http://b:1"), false).unwrap();
     let mut learner = addition(10, "http://a:1");
     learner.r#type = Some(ConfChangeType::ConfChangeAddLearnerNode as i32);
     learner.context = Some(r#"{"id":10,"peerURLs":["http://a:1"],"isLearner":true}"#.into());
     rig.apply_conf_change(learner, false).unwrap();
-    let mut of_snapshot = Membership::clone(rig.machine.membership());
-    assert!(rig.machine.adopt_promotions(&of_snapshot).is_empty());
-    of_snapshot.members.get_mut(&10).unwrap().is_learner = false;
-    assert_eq!(rig.machine.adopt_promotions(&of_snapshot), [10]);
+    let find = |rig: &Rig, voters: &[u64], learners: &[u64]| {
+        let members = rig.machine.membership().members.values();
+        let members = members.map(|member| (member.id, member.is_learner));
+        let of = |ids: &[u64]| ids.iter().copied().collect();
+        Mending::find(members, &of(voters), &of(learners))
+    };
+    let mending = |promoted: &[u64], zombies: &[u64]| Mending {
+        promoted: promoted.to_vec(),
+        zombies: zombies.to_vec(),
+    };
+    assert!(find(&rig, &[MEMBER, 11], &[10]).is_empty());
+    // A voter of the file that raft counts as a learner stays: no release is known to leave that.
+    assert!(find(&rig, &[MEMBER], &[10, 11]).is_empty());
+    assert!(find(&rig, &[], &[]).is_empty());
+    // Raft counts somebody whom the file does not know.
+    assert_eq!(find(&rig, &[MEMBER, 10, 12], &[]), mending(&[10], &[]));
+    let both = find(&rig, &[MEMBER, 10], &[]);
+    assert_eq!(both, mending(&[10], &[11]));
+    rig.machine.mend_members(&both);
+    let expected = rig.machine.membership().clone();
     let rig = rig.restart(options(Line::V3_5)).unwrap();
-    assert!(!rig.machine.membership().members[&10].is_learner);
+    assert_eq!(rig.machine.membership(), &expected);
+    assert_eq!(expected.conf_state().voters, [10, MEMBER]);
+    assert!(expected.conf_state().learners.is_empty());
+    assert!(expected.removed.contains(&11));
 }
 
 #[test]

@@ -133,6 +133,7 @@ impl Apply {
             what: "snapshot of the leader".to_owned(),
             reason: error.to_string(),
         })?;
+        crate::open::mend_received(&mut self.machine, &snapshot, router);
         let db = self.machine.store().db().clone();
         router.log(
             LogLine::info("applySnapshot: opened snapshot backend")

@@ -13,7 +13,7 @@ use disk::Disk;
 use mvcc::schema;
 use prost::Message;
 use raft::Restored;
-use state::Membership;
+use state::{Membership, Mending};
 use wal::{HardState, Mark, Record, Records, Tail, Wal};
 
 use super::datafile;
@@ -31,6 +31,8 @@ pub(super) struct OpenedLog {
     pub(super) restored: Restored,
     /// Members for a data file that has none.
     pub(super) seed: Option<Membership>,
+    /// What of the members in the data file is to be mended.
+    pub(super) mending: Mending,
     pub(super) window: VersionWindow,
     pub(super) snapshot_index: u64,
 }
@@ -215,6 +217,7 @@ pub(super) fn create(
             ..Restored::default()
         },
         seed: None,
+        mending: Mending::default(),
         window: VersionWindow::default(),
         snapshot_index: 0,
     })
@@ -247,13 +250,14 @@ pub(super) fn open(
     let mark = datafile::newest_mark(&**disk, config)?;
     let stored =
         schema::storage_version(&db.snapshot()).map_err(|error| Error::damaged(&config.db_path(), error))?;
-    let known = read_known(&**disk, config, db, &mark)?;
+    let mut known = read_known(&**disk, config, db, &mark)?;
     let Seen {
         entries: seen,
         committed,
         end,
     } = examine(&**disk, config, &mark, stored)?;
     check_reaches(&end, &mark, &seen, &known, config)?;
+    known.mend(&seen);
     let (member_id, cluster_id) = identity(&**disk, &dir)?;
     if !config.force_new_cluster {
         // What is not committed may never come to be.
@@ -315,6 +319,7 @@ pub(super) fn open(
             applied: known.deliver_after,
         },
         seed: known.seed,
+        mending: known.mending,
         window,
         snapshot_index: mark.index,
     })

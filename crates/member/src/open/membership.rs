@@ -3,6 +3,9 @@
 //! As etcd 3.7, the data file's members are believed, as of its consistent index. Where it has none
 //! (a data file of a release before 3.5, or one cut off while it was made), the snapshot file's are
 //! taken and every entry after it is looked at again, as 3.5 and 3.6 do.
+//!
+//! Releases of 3.5 have left data files that name other members than raft counts. Raft itself is asked then: the
+//! configuration of the newest mark and the changes in the log after it.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +16,7 @@ use bytes::Bytes;
 use disk::Disk;
 use mvcc::schema;
 use prost::Message;
-use state::{ChangeContext, Membership};
+use state::{ChangeContext, Membership, Mending};
 use wal::{HardState, Mark, snapfile};
 
 use crate::config::Config;
@@ -30,6 +33,10 @@ pub(super) struct Known {
     pub(super) conf_state: raft::ConfState,
     /// Members for a data file that has none.
     pub(super) seed: Option<Membership>,
+    /// What of the members in the data file is to be mended.
+    pub(super) mending: Mending,
+    /// What raft counted at the newest mark: voters and learners. None if nobody knows any more.
+    at_mark: Option<(BTreeSet<u64>, BTreeSet<u64>)>,
     /// Who was a member once.
     removed: BTreeSet<u64>,
 }
@@ -46,6 +53,7 @@ pub(super) fn read_known(disk: &dyn Disk, config: &Config, db: &Db, mark: &Mark)
     if members.is_empty() && applied.max(mark.index) > 0 {
         return from_snapshot(config, mark, snapshot, (applied, applied_term));
     }
+    let at_mark = counted_at(mark, snapshot.as_ref().map(|(snapshot, _)| &snapshot.conf_state));
     let ids = |learners: bool| {
         let of_kind = members.iter().filter(move |member| member.is_learner == learners);
         let mut ids: Vec<u64> = of_kind.map(|member| member.id).collect();
@@ -62,8 +70,24 @@ pub(super) fn read_known(disk: &dyn Disk, config: &Config, db: &Db, mark: &Mark)
             ..raft::ConfState::default()
         },
         seed: None,
+        mending: Mending::default(),
+        at_mark,
         removed: removed.into_iter().collect(),
     })
+}
+
+/// What raft counted at the mark: its record says it since 3.5, the snapshot file always did. Before the
+/// first mark it was nobody.
+fn counted_at(
+    mark: &Mark,
+    of_snapshot: Option<&raftpb::ConfState>,
+) -> Option<(BTreeSet<u64>, BTreeSet<u64>)> {
+    let of = |ids: &[u64]| ids.iter().copied().collect();
+    let mut told = mark.conf_state.iter().chain(of_snapshot);
+    match told.find(|state| !state.voters.is_empty()) {
+        Some(state) => Some((of(&state.voters), of(&state.learners))),
+        None => (mark.index == 0).then(Default::default),
+    }
 }
 
 /// The snapshot file of the mark, where the member's line reads one.
@@ -125,6 +149,8 @@ fn from_snapshot(
         applied_term,
         deliver_after: mark.index,
         conf_state,
+        mending: Mending::default(),
+        at_mark: None,
         removed: seed.removed.clone(),
         seed: Some(seed),
     })
@@ -146,7 +172,14 @@ fn changes(entries: &[wal::Entry]) -> impl Iterator<Item = raftpb::ConfChange> {
     changes.filter_map(|entry| raftpb::ConfChange::decode(entry.data.clone()).ok())
 }
 
-/// The members after changes: voters and learners.
+/// Whether an addition is in truth the promotion of a learner.
+fn is_promotion(change: &raftpb::ConfChange) -> bool {
+    let context = change.context.as_deref().unwrap_or_default();
+    ChangeContext::from_json(context).is_ok_and(|context| context.is_promote)
+}
+
+/// The members after changes: voters and learners. What is refused where it is applied for the ids alone is
+/// left out (etcd: membership/cluster.go, ValidateConfigurationChange).
 fn changed(
     (mut voters, mut learners): (BTreeSet<u64>, BTreeSet<u64>),
     entries: &[wal::Entry],
@@ -156,12 +189,15 @@ fn changed(
         let id = change.node_id();
         match change.r#type() {
             Type::ConfChangeAddNode => {
-                learners.remove(&id);
-                voters.insert(id);
+                if is_promotion(&change) == learners.contains(&id) {
+                    learners.remove(&id);
+                    voters.insert(id);
+                }
             }
             Type::ConfChangeAddLearnerNode => {
-                voters.remove(&id);
-                learners.insert(id);
+                if !voters.contains(&id) {
+                    learners.insert(id);
+                }
             }
             Type::ConfChangeRemoveNode => {
                 voters.remove(&id);
@@ -174,6 +210,31 @@ fn changed(
 }
 
 impl Known {
+    /// Holds the members of the data file against what raft counted as of the same entry, and goes on with
+    /// what raft counted. `entries` are those after the mark.
+    pub(super) fn mend(&mut self, entries: &[wal::Entry]) {
+        let Some(at_mark) = self.at_mark.take() else {
+            return;
+        };
+        let applied = entries.partition_point(|entry| entry.index <= self.deliver_after);
+        let (voters, learners) = changed(at_mark, &entries[..applied]);
+        let state = &mut self.conf_state;
+        let of_file = state.voters.iter().map(|id| (*id, false));
+        let of_file = of_file.chain(state.learners.iter().map(|id| (*id, true)));
+        let mut mending = Mending::find(of_file, &voters, &learners);
+        // Files of 3.4 may be ahead of their own index.
+        let comes = |id: &u64| changes(&entries[applied..]).any(|change| change.node_id() == *id);
+        mending.zombies.retain(|id| !comes(id));
+        state.learners.retain(|id| !mending.promoted.contains(id));
+        state.voters.extend(&mending.promoted);
+        state.voters.sort_unstable();
+        for ids in [&mut state.voters, &mut state.learners] {
+            ids.retain(|id| !mending.zombies.contains(id));
+        }
+        self.removed.extend(&mending.zombies);
+        self.mending = mending;
+    }
+
     /// The members after all of `entries`: voters and learners.
     fn after(&self, entries: &[wal::Entry]) -> (BTreeSet<u64>, BTreeSet<u64>) {
         let first = entries.partition_point(|entry| entry.index <= self.deliver_after);
@@ -276,5 +337,125 @@ impl Known {
             .collect();
         hard_state.commit += forced.len() as u64;
         forced
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raftpb::ConfChangeType as Type;
+
+    /// An entry; `context` as the JSON has it after the id.
+    fn change(kind: Type, id: u64, context: &str) -> wal::Entry {
+        let change = raftpb::ConfChange {
+            r#type: Some(kind as i32),
+            node_id: Some(id),
+            context: Some(format!("{{\"id\":{id},\"peerURLs\":null{context}}}").into()),
+            ..raftpb::ConfChange::default()
+        };
+        wal::Entry {
+            kind: wal::EntryKind::ConfChange,
+            term: 1,
+            index: 0,
+            data: Bytes::from(change.encode_to_vec()),
+        }
+    }
+
+    const PROMOTE: &str = ",\"isPromote\":true";
+
+    /// What is mended in a data file of voter 1, learners 2 and 3, and voter 9 at entry 12; raft counted voters 1
+    /// and 2, and learner 3, at entry 10.
+    fn mended(entries: Vec<wal::Entry>, at_mark: bool) -> (Vec<u64>, Vec<u64>, raft::ConfState) {
+        let mut entries = entries;
+        for (entry, index) in entries.iter_mut().zip(11..) {
+            entry.index = index;
+        }
+        let mut known = Known {
+            applied: 12,
+            applied_term: 1,
+            deliver_after: 12,
+            conf_state: raft::ConfState {
+                voters: vec![1, 9],
+                learners: vec![2, 3],
+                ..raft::ConfState::default()
+            },
+            seed: None,
+            mending: Mending::default(),
+            at_mark: at_mark.then(|| ([1, 2].into(), [3].into())),
+            removed: BTreeSet::new(),
+        };
+        known.mend(&entries);
+        (known.mending.promoted, known.mending.zombies, known.conf_state)
+    }
+
+    #[test]
+    fn raft_is_asked_as_of_the_entry_of_the_data_file() {
+        use Type::*;
+        let idle = || change(ConfChangeUpdateNode, 1, "");
+        let check = |entries: Vec<wal::Entry>, promoted: &[u64], zombies: &[u64]| {
+            let found = mended(entries, true);
+            assert_eq!((&found.0[..], &found.1[..]), (promoted, zombies));
+            found.2
+        };
+        let state = check(vec![idle(), idle()], &[2], &[9]);
+        assert_eq!((state.voters, state.learners), (vec![1, 2], vec![3]));
+        let state = check(vec![change(ConfChangeAddNode, 3, PROMOTE), idle()], &[2, 3], &[9]);
+        assert_eq!((state.voters, state.learners), (vec![1, 2, 3], vec![]));
+        // Behind the data file's entry.
+        check(
+            vec![idle(), idle(), change(ConfChangeAddNode, 3, PROMOTE)],
+            &[2],
+            &[9],
+        );
+        // Refused: it is a member already.
+        check(vec![change(ConfChangeAddNode, 3, ""), idle()], &[2], &[9]);
+        check(vec![change(ConfChangeAddLearnerNode, 2, ""), idle()], &[2], &[9]);
+        // The mark knew another member of the same id.
+        check(
+            vec![
+                change(ConfChangeRemoveNode, 2, ""),
+                change(ConfChangeAddLearnerNode, 2, ""),
+            ],
+            &[],
+            &[9],
+        );
+        // Members that came since, or come: a data file of 3.4 may have them already.
+        check(vec![change(ConfChangeAddNode, 9, ""), idle()], &[2], &[]);
+        check(vec![idle(), idle(), change(ConfChangeAddNode, 9, "")], &[2], &[]);
+        // An addition that was perhaps refused: who knows.
+        check(vec![change(ConfChangeAddNode, 8, ""), idle()], &[2], &[]);
+    }
+
+    #[test]
+    fn where_nobody_knows_what_raft_counted_the_data_file_is_believed() {
+        let (promoted, zombies, state) = mended(Vec::new(), false);
+        assert!(promoted.is_empty() && zombies.is_empty());
+        assert_eq!((state.voters, state.learners), (vec![1, 9], vec![2, 3]));
+    }
+
+    #[test]
+    fn the_mark_says_what_raft_counted_or_else_the_snapshot_file() {
+        let state = |voters: &[u64], learners: &[u64]| raftpb::ConfState {
+            voters: voters.to_vec(),
+            learners: learners.to_vec(),
+            ..raftpb::ConfState::default()
+        };
+        let mark = |index: u64, conf_state: Option<raftpb::ConfState>| Mark {
+            index,
+            term: 1,
+            conf_state,
+        };
+        let of = |voters: &[u64], learners: &[u64]| {
+            let of = |ids: &[u64]| ids.iter().copied().collect::<BTreeSet<u64>>();
+            Some((of(voters), of(learners)))
+        };
+        let file = state(&[1], &[2]);
+        let told = mark(5, Some(state(&[1, 2], &[])));
+        assert_eq!(counted_at(&told, Some(&file)), of(&[1, 2], &[]));
+        for silent in [mark(5, None), mark(5, Some(state(&[], &[])))] {
+            assert_eq!(counted_at(&silent, Some(&file)), of(&[1], &[2]));
+            assert_eq!(counted_at(&silent, None), None);
+        }
+        assert_eq!(counted_at(&mark(0, None), None), of(&[], &[]));
     }
 }

@@ -16,7 +16,7 @@ use api::clock::Instant;
 use disk::Disk;
 use mvcc::{Store, StoreOptions, ViewSource};
 use raft::Raft;
-use state::Machine;
+use state::{Machine, Mending};
 
 use crate::apply::{Apply, Parts, defrag};
 use crate::archive::Archive;
@@ -133,7 +133,7 @@ pub fn open(
     };
     dirs::remove_leftovers(&**disk, config, log)?;
     let db = defrag::at_start(disk, config, db, log)?;
-    assemble(disk, config, db, opened_log, (now, unix_ms, seed))
+    assemble(disk, config, db, opened_log, (now, unix_ms, seed), log)
 }
 
 fn assemble(
@@ -142,11 +142,12 @@ fn assemble(
     db: bbolt::Db,
     log: OpenedLog,
     (now, unix_ms, seed): (Instant, u64, u64),
+    logger: &dyn Log,
 ) -> Result<Opened, Error> {
     let path = config.db_path();
     let (store, views) =
         Store::open(db.clone(), store_options(config)).map_err(|error| Error::damaged(&path, error))?;
-    let machine = Machine::restore(
+    let mut machine = Machine::restore(
         store,
         state::Options {
             line: config.line,
@@ -160,6 +161,7 @@ fn assemble(
         },
     )
     .map_err(|error| Error::damaged(&path, error))?;
+    mend_members(&mut machine, &log.mending, logger);
     let shared = Arc::new(Shared::new(
         config.line,
         (log.cluster_id, log.member_id),
@@ -202,6 +204,34 @@ fn assemble(
         views,
         db,
     })
+}
+
+/// Brings the members of the data file in line with what raft counts, and says so in etcd's words (etcd:
+/// membership/cluster.go, SyncLearnerPromotionIfNeeded and CleanupZombieMembersIfNeeded).
+fn mend_members(machine: &mut Machine, mending: &Mending, log: &dyn Log) {
+    let words = [
+        ("Syncing member in v3store", &mending.promoted),
+        ("Removing zombie member from v3store", &mending.zombies),
+    ];
+    for (msg, ids) in words {
+        for id in ids {
+            log.log(LogLine::warn(msg).with("member", format!("{id:x}")));
+        }
+    }
+    machine.mend_members(mending);
+}
+
+/// The same for the state of a leader, which counted so when it sent it.
+pub(crate) fn mend_received(machine: &mut Machine, state: &raft::Snapshot, log: &dyn Log) {
+    if machine.store().consistent().0 > state.index {
+        return;
+    }
+    let counted = &state.conf_state;
+    let members = machine.membership().members.values();
+    let members = members.map(|member| (member.id, member.is_learner));
+    let of = |ids: &[u64]| ids.iter().copied().collect();
+    let mending = Mending::find(members, &of(&counted.voters), &of(&counted.learners));
+    mend_members(machine, &mending, log);
 }
 
 /// How the store of a member is opened.

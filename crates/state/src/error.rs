@@ -90,8 +90,8 @@ pub enum Error {
         /// The text.
         text: String,
     },
-    /// An operation of a txn could not be done after others were. Only a log that no front checked
-    /// (the same key deleted and put) does this; etcd stops there too.
+    /// An operation of a txn could not be done after others were. Only what no front of ours lets into the log does
+    /// this (a value is kept that the txn deleted before); etcd stops there too.
     #[error("entry {index}: an operation failed after the txn had begun to write: {status}")]
     PartialTxn {
         /// The entry's index in the log.

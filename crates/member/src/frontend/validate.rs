@@ -77,7 +77,34 @@ pub(super) fn check_txn(request: &TxnRequest, ops_max: usize) -> Result<(), Stat
     // After the count, so that the cost of this is bounded.
     check_intervals(&request.success)?;
     check_intervals(&request.failure)?;
+    check_kept(&request.success, None)?;
+    check_kept(&request.failure, None)?;
     Ok(())
+}
+
+/// Refuses a put that keeps what a delete up to the end of all keys may have taken before it: `from` is where such a
+/// delete begins. [`check_intervals`] does not see that delete; etcd lets it through, and all its members end at the
+/// entry, at each start again (txn/put.go looks for a key that was there before the txn).
+fn check_kept<'a>(ops: &'a [RequestOp], mut from: Option<&'a Bytes>) -> Result<Option<&'a Bytes>, Status> {
+    let first = |one: Option<&'a Bytes>, other: Option<&'a Bytes>| one.into_iter().chain(other).min();
+    for op in ops {
+        match &op.request {
+            Some(Request::RequestDeleteRange(delete)) if *delete.range_end == [0] => {
+                from = first(from, Some(&delete.key));
+            }
+            Some(Request::RequestPut(put)) if put.ignore_value || put.ignore_lease => {
+                if from.is_some_and(|from| *from <= put.key) {
+                    return Err(error::DUPLICATE_KEY);
+                }
+            }
+            Some(Request::RequestTxn(txn)) => {
+                let then = check_kept(&txn.success, from)?;
+                from = first(then, check_kept(&txn.failure, from)?);
+            }
+            _ => {}
+        }
+    }
+    Ok(from)
 }
 
 fn check_txn_ops(request: &TxnRequest, ops_max: usize) -> Result<(), Status> {
@@ -219,4 +246,75 @@ pub(super) fn is_serializable(txn: &TxnRequest) -> bool {
         .iter()
         .chain(&txn.failure)
         .all(|op| matches!(&op.request, Some(Request::RequestRange(range)) if range.serializable))
+}
+
+#[cfg(test)]
+mod tests {
+    use api::etcdserverpb::PutRequest;
+
+    use super::*;
+
+    fn delete(key: &'static str, end: &'static str) -> RequestOp {
+        RequestOp {
+            request: Some(Request::RequestDeleteRange(DeleteRangeRequest {
+                key: key.into(),
+                range_end: end.into(),
+                ..DeleteRangeRequest::default()
+            })),
+        }
+    }
+
+    fn put(key: &'static str, ignore_value: bool, ignore_lease: bool) -> RequestOp {
+        RequestOp {
+            request: Some(Request::RequestPut(PutRequest {
+                key: key.into(),
+                ignore_value,
+                ignore_lease,
+                ..PutRequest::default()
+            })),
+        }
+    }
+
+    fn nested(success: Vec<RequestOp>, failure: Vec<RequestOp>) -> RequestOp {
+        RequestOp {
+            request: Some(Request::RequestTxn(TxnRequest {
+                success,
+                failure,
+                ..TxnRequest::default()
+            })),
+        }
+    }
+
+    #[test]
+    fn nothing_is_kept_that_a_delete_to_the_end_has_taken() {
+        let check = |ops: Vec<RequestOp>, refused: bool| {
+            let wanted = if refused {
+                Err(error::DUPLICATE_KEY)
+            } else {
+                Ok(())
+            };
+            for (success, failure) in [(ops.clone(), Vec::new()), (Vec::new(), ops.clone())] {
+                let txn = TxnRequest {
+                    success,
+                    failure,
+                    ..TxnRequest::default()
+                };
+                assert_eq!(check_txn(&txn, 128), wanted, "{ops:?}");
+            }
+        };
+        let all = || delete("a", "\0");
+        check(vec![all(), put("a", true, false)], true);
+        check(vec![all(), put("b", false, true)], true);
+        check(vec![delete("\0", "\0"), put("a", true, false)], true);
+        check(vec![delete("c", "\0"), all(), put("b", true, false)], true);
+        check(vec![all(), nested(vec![], vec![put("b", true, false)])], true);
+        check(vec![nested(vec![], vec![all()]), put("b", true, false)], true);
+        check(vec![nested(vec![all()], vec![]), put("b", true, false)], true);
+        // What etcd carries out.
+        check(vec![all(), put("a", false, false)], false);
+        check(vec![put("a", true, false), all()], false);
+        check(vec![delete("b", "\0"), put("a", true, false)], false);
+        check(vec![nested(vec![all()], vec![put("b", true, false)])], false);
+        check(vec![delete("a", "b"), put("a", false, false)], true);
+    }
 }

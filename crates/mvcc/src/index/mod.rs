@@ -4,8 +4,9 @@
 //! path from the root to one leaf. Each child entry carries [`Totals`], so that counting a range needs only the nodes
 //! at its two ends. Semantics of generations and compaction: etcd server/storage/mvcc/key_index.go.
 //!
-//! Differs from etcd in one case that no request can make (the front refuses it): a key deleted and put in one
-//! transaction, at exactly the revision compacted to. etcd drops the put there; this keeps it.
+//! Differs from etcd in one case: a key deleted (by a delete up to the end of all keys, all others are refused) and put
+//! in one transaction, at exactly the revision compacted to. etcd drops the put there and ends at the next read of the
+//! key; this keeps it.
 
 mod branch;
 mod bulk;

@@ -92,10 +92,10 @@ fn check_kept<'a>(ops: &'a [RequestOp], mut from: Option<&'a Bytes>) -> Result<O
             Some(Request::RequestDeleteRange(delete)) if *delete.range_end == [0] => {
                 from = first(from, Some(&delete.key));
             }
-            Some(Request::RequestPut(put)) if put.ignore_value || put.ignore_lease => {
-                if from.is_some_and(|from| *from <= put.key) {
-                    return Err(error::DUPLICATE_KEY);
-                }
+            Some(Request::RequestPut(put))
+                if (put.ignore_value || put.ignore_lease) && from.is_some_and(|from| *from <= put.key) =>
+            {
+                return Err(error::DUPLICATE_KEY);
             }
             Some(Request::RequestTxn(txn)) => {
                 let then = check_kept(&txn.success, from)?;

@@ -289,15 +289,16 @@ impl Log {
         !matches!(self.pending, Pending::None)
     }
 
-    /// The application has installed a snapshot. Returns whether it is the one that was awaited.
-    pub(crate) fn installed(&mut self, index: u64) -> bool {
-        let awaited = matches!(self.pending, Pending::Installing(awaited) if awaited == index);
-        if awaited {
+    /// The application has installed a snapshot. It is applied also if a newer one has come meanwhile, but then nothing
+    /// follows it: the newer one is awaited.
+    pub(crate) fn installed(&mut self, index: u64) {
+        debug_assert!(index <= self.commit, "snapshot {index} was never handed out");
+        if matches!(self.pending, Pending::Installing(awaited) if awaited == index) {
             self.pending = Pending::None;
-            self.applied = self.applied.max(index);
-            self.handed = self.handed.max(index);
         }
-        awaited
+        let index = index.min(self.commit);
+        self.applied = self.applied.max(index);
+        self.handed = self.handed.max(index);
     }
 
     /// The application has applied up to `index`.

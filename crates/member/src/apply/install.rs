@@ -53,7 +53,11 @@ pub(super) enum Installing {
     /// What is on its way to the present data file, or reads it, comes first.
     Waiting(Box<raft::Snapshot>),
     /// The new store is being read.
-    Opening(Box<raft::Snapshot>),
+    Opening {
+        snapshot: Box<raft::Snapshot>,
+        /// A still newer state has come meanwhile: it begins when this one is open, and in its place.
+        next: Option<Box<raft::Snapshot>>,
+    },
 }
 
 impl Apply {
@@ -95,7 +99,14 @@ impl Apply {
                 .with("incoming-leader-snapshot-term", snapshot.term),
         );
         self.shared.tallies.snapshots_applied_now.set(1);
-        self.installing = Installing::Waiting(snapshot);
+        self.installing = match std::mem::replace(&mut self.installing, Installing::No) {
+            // One at a time: two would put their files in place in any order.
+            Installing::Opening { snapshot: older, .. } => Installing::Opening {
+                snapshot: older,
+                next: Some(snapshot),
+            },
+            Installing::No | Installing::Waiting(_) => Installing::Waiting(snapshot),
+        };
         self.file.freeze(true);
         self.step_install(router);
     }
@@ -107,17 +118,26 @@ impl Apply {
         if busy || !matches!(self.installing, Installing::Waiting(_)) {
             return;
         }
-        let Installing::Waiting(snapshot) = std::mem::replace(&mut self.installing, Installing::No) else {
-            return;
-        };
+        if let Installing::Waiting(snapshot) = std::mem::replace(&mut self.installing, Installing::No) {
+            self.open_received(snapshot, None, router);
+        }
+    }
+
+    /// Has the received file opened. `overtaken` is one that was opened before and is not to be used.
+    fn open_received(
+        &mut self,
+        snapshot: Box<raft::Snapshot>,
+        overtaken: Option<Box<Machine>>,
+        router: &dyn Router,
+    ) {
         let (disk, config) = (self.disk.clone(), self.config.clone());
         let (views, options) = (self.views.clone(), self.machine.options().clone());
         let index = snapshot.index;
         router.job(Job::new(JobKind::Install, move |router: &dyn Router| {
-            let machine = take_place(&disk, &config, &views, options, index).map(Box::new);
+            let machine = take_place(&disk, &config, &views, options, index, overtaken).map(Box::new);
             router.to_apply(ToApply::JobDone(JobDone(Found::Installed(machine))));
         }));
-        self.installing = Installing::Opening(snapshot);
+        self.installing = Installing::Opening { snapshot, next: None };
     }
 
     pub(super) fn installed(
@@ -126,13 +146,36 @@ impl Apply {
         now: Instant,
         router: &dyn Router,
     ) -> Result<(), Broken> {
-        let Installing::Opening(snapshot) = std::mem::replace(&mut self.installing, Installing::No) else {
+        let Installing::Opening { snapshot, next } = std::mem::replace(&mut self.installing, Installing::No)
+        else {
             return Ok(());
         };
-        self.machine = *machine.map_err(|error| Broken {
+        let mut machine = machine.map_err(|error| Broken {
             what: "snapshot of the leader".to_owned(),
             reason: error.to_string(),
         })?;
+        // Entries are applied from the next one on: one that is missing would never be noticed (etcd: server.go,
+        // verifySnapshotIndex).
+        let index = machine.store().consistent().0;
+        if index != snapshot.index {
+            return Err(Broken {
+                what: self.config.db_path().display().to_string(),
+                reason: format!(
+                    "the data file that the leader sent is at index {index}, and should be at {}",
+                    snapshot.index
+                ),
+            });
+        }
+        if let Some(next) = next {
+            router.log(
+                LogLine::info("a newer snapshot has come; it is applied in the place of the one before")
+                    .with("overtaken-snapshot-index", snapshot.index)
+                    .with("incoming-leader-snapshot-index", next.index),
+            );
+            self.open_received(next, Some(machine), router);
+            return Ok(());
+        }
+        self.machine = *machine;
         crate::open::mend_received(&mut self.machine, &snapshot, router);
         let db = self.machine.store().db().clone();
         router.log(
@@ -191,6 +234,7 @@ fn take_place(
     views: &ViewSource,
     options: state::Options,
     index: u64,
+    overtaken: Option<Box<Machine>>,
 ) -> Result<Machine, crate::Error> {
     let received = snapfile::db_path(&config.snap_dir(), index);
     let path = config.db_path();
@@ -201,6 +245,8 @@ fn take_place(
     disk.rename(&received, &path)
         .and_then(|()| disk::sync_parent(&**disk, &path))
         .map_err(|error| crate::Error::io(&path, error))?;
+    // It held the directory until here. Its memory is needed for the next one.
+    drop(overtaken);
     let store =
         Store::succeed(db, crate::open::store_options(config), views).map_err(|error| damaged(&error))?;
     Machine::restore(store, options).map_err(|error| damaged(&error))

@@ -1,0 +1,145 @@
+//! The leader's state comes to a member that is behind, and something else is on its way there at the same time.
+#![allow(clippy::unwrap_used)]
+
+mod driver;
+
+use std::time::Duration;
+
+use api::etcdserverpb::{InternalRaftRequest, PutRequest};
+use api::raftpb::{ConfChange, ConfChangeType};
+use disk::Disk;
+use driver::trio::Trio;
+use member::frontend::AskDecide;
+use member::{Config, Router, ToDecide, ToPeer};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn put(key: &str, bytes: usize) -> InternalRaftRequest {
+    InternalRaftRequest {
+        put: Some(PutRequest {
+            key: key.to_owned().into(),
+            value: vec![b'x'; bytes].into(),
+            ..PutRequest::default()
+        }),
+        ..InternalRaftRequest::default()
+    }
+}
+
+/// So few entries stay in memory that whoever misses some gets the state.
+fn short_logs(config: &mut Config) {
+    config.snapshot_count = 10;
+    config.snapshot_catchup_entries = 2;
+}
+
+fn others(at: usize) -> [usize; 2] {
+    [(at + 1) % 3, (at + 2) % 3]
+}
+
+fn write(trio: &mut Trio, at: usize) {
+    (0..40).for_each(|n| trio.call(at, put(&format!("k{n}"), 10)));
+}
+
+/// How often a member said something.
+fn said(trio: &Trio, at: usize, text: &str) -> usize {
+    let texts = trio.members[at].log_texts();
+    texts.iter().filter(|line| *line == text).count()
+}
+
+fn transfer(trio: &mut Trio, from: usize, to: usize) {
+    let id = trio.id(to);
+    let ask = ToDecide::Ask(vec![AskDecide::TransferLeader { to: id }]);
+    trio.members[from].queues.to_decide(ask);
+    trio.until("the other one leads", |trio| {
+        trio.leader_of(from) == Some(to) && trio.leader_of(to) == Some(to)
+    });
+}
+
+/// States that were accepted and have not taken the data file's place.
+fn received(trio: &Trio, at: usize) -> usize {
+    let names = trio.disks[at].list(&trio.configs[at].snap_dir()).unwrap();
+    let is_received = |name: &str| name.ends_with(".snap.db");
+    names.iter().filter(|entry| is_received(&entry.name)).count()
+}
+
+fn hash(view: &mvcc::View) -> u32 {
+    let mut hash = view.hash_kv(0).unwrap();
+    loop {
+        if let Some(hash) = hash.step(100, mvcc::Wait::Yes).unwrap() {
+            return hash.hash;
+        }
+    }
+}
+
+/// The first state is being opened for long; the leader changes, and the new one has dropped what follows it.
+#[test]
+fn a_newer_state_may_come_while_one_is_being_opened() {
+    let mut trio = Trio::start(short_logs);
+    let first = trio.leader();
+    let [behind, second] = others(first);
+    trio.paused.insert(behind);
+    write(&mut trio, first);
+    trio.paused.remove(&behind);
+    trio.members[behind].jobs_are_frozen = true;
+    let told = |trio: &Trio| said(trio, behind, "applying snapshot");
+    trio.until("a state comes", |trio| told(trio) == 1);
+    trio.pass(SECOND);
+
+    trio.paused.insert(behind);
+    transfer(&mut trio, first, second);
+    write(&mut trio, second);
+    trio.paused.remove(&behind);
+    trio.until("a newer one comes", |trio| told(trio) == 2);
+    trio.pass(SECOND);
+    assert_eq!(received(&trio, behind), 2);
+
+    trio.members[behind].jobs_are_frozen = false;
+    trio.until("it catches up", |trio| {
+        let applied = |at: usize| trio.members[at].member.shared.applied();
+        applied(behind) == applied(second)
+    });
+    trio.call(behind, put("after", 10));
+    trio.pass(SECOND);
+    let views = [second, behind].map(|at| trio.members[at].member.views.load());
+    assert_eq!(views[0].revision, views[1].revision);
+    assert_eq!(hash(&views[0]), hash(&views[1]));
+    assert_eq!(said(&trio, behind, "applied snapshot"), 1);
+    assert_eq!(received(&trio, behind), 0);
+    let (disk, path) = (trio.disks[behind].clone(), trio.configs[behind].db_path());
+    drop((views, trio));
+    let db = bbolt::Db::open(&disk.shared(), &path, bbolt::Options::default()).unwrap();
+    assert!(db.check().is_empty());
+}
+
+/// The entries that it lacks would be missed by nobody.
+#[test]
+fn a_received_data_file_that_is_too_old_ends_the_member() {
+    let mut trio = Trio::start(short_logs);
+    let leader = trio.leader();
+    let [behind, _] = others(leader);
+    trio.paused.insert(behind);
+    write(&mut trio, leader);
+    trio.paused.remove(&behind);
+    trio.members[behind].jobs_are_frozen = true;
+    trio.until("a state comes", |trio| received(trio, behind) == 1);
+
+    let snap_dir = trio.configs[behind].snap_dir();
+    let names = trio.disks[behind].list(&snap_dir).unwrap();
+    let name = names.iter().find(|entry| entry.name.ends_with(".snap.db"));
+    let path = snap_dir.join(&name.unwrap().name);
+    let shared = trio.disks[behind].shared();
+    let db = bbolt::Db::open(&shared, &path, bbolt::Options::default()).unwrap();
+    let mut batch = bbolt::Batch::new();
+    let index = 7u64.to_be_bytes().to_vec();
+    batch.put(b"meta", b"consistent_index".as_slice().into(), index.into());
+    db.commit(&batch).unwrap();
+    drop(db);
+
+    trio.members[behind].jobs_are_frozen = false;
+    let driver = &mut trio.members[behind];
+    assert!(!driver.advance_until(|_| false));
+    let fatal = driver.queues.fatal.borrow().clone().unwrap().to_string();
+    assert!(
+        fatal.contains("/data/member/snap/db") && fatal.contains("is at index 7, and should be at"),
+        "{fatal}"
+    );
+}

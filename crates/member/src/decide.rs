@@ -133,6 +133,8 @@ pub struct Persisted {
 /// A configuration change that Apply has decided about, in log order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfApplied {
+    /// That of its entry.
+    pub(crate) index: u64,
     pub(crate) change: raft::ConfChange,
 }
 
@@ -225,8 +227,8 @@ impl Decide {
                 }
             }
             ToDecide::Applied { index } => self.raft.applied(index),
-            ToDecide::ConfApplied(ConfApplied { change }) => {
-                if let Err(fatal) = self.raft.apply_conf_change(change) {
+            ToDecide::ConfApplied(ConfApplied { index, change }) => {
+                if let Err(fatal) = self.raft.apply_conf_change(index, change) {
                     self.shared.fail(router, &self.place, fatal.to_string());
                 }
                 // A learner that became a voter serves from now on.

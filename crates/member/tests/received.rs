@@ -143,3 +143,62 @@ fn a_received_data_file_that_is_too_old_ends_the_member() {
         "{fatal}"
     );
 }
+
+/// The learner is gone in the received state, and the entry that adds it is applied before that.
+#[test]
+fn a_change_of_members_before_a_received_state_comes_too_late() {
+    const LEARNER: u64 = 0xabc;
+    let mut trio = Trio::start(short_logs);
+    let leader = trio.leader();
+    let [behind, _] = others(leader);
+    let change = |trio: &mut Trio, kind: ConfChangeType| {
+        let context = state::ChangeContext {
+            member: state::Member {
+                id: LEARNER,
+                peer_urls: vec!["http://10.0.0.9:2380".into()],
+                is_learner: true,
+                ..state::Member::default()
+            },
+            is_promote: false,
+        };
+        let change = ConfChange {
+            id: Some(LEARNER),
+            r#type: Some(kind as i32),
+            node_id: Some(LEARNER),
+            context: Some(context.to_json().into()),
+        };
+        let ask = AskDecide::ProposeConfChange { id: LEARNER, change };
+        trio.members[leader].queues.to_decide(ToDecide::Ask(vec![ask]));
+        trio.pass(SECOND);
+    };
+    let count = |trio: &Trio, at: usize| trio.members[at].member.shared.facts().members.len();
+    trio.members[behind].apply_is_frozen = true;
+    change(&mut trio, ConfChangeType::ConfChangeAddLearnerNode);
+    assert_eq!((count(&trio, leader), count(&trio, behind)), (4, 3));
+    let cut = (0..3).flat_map(|at| [(at, behind), (behind, at)]);
+    trio.cut.extend(cut);
+    change(&mut trio, ConfChangeType::ConfChangeRemoveNode);
+    assert_eq!(count(&trio, leader), 3);
+    write(&mut trio, leader);
+    trio.cut.clear();
+    trio.until("a state comes", |trio| received(trio, behind) == 1);
+    trio.pass(SECOND);
+    trio.members[behind].apply_is_frozen = false;
+    trio.until("it catches up", |trio| {
+        let applied = |at: usize| trio.members[at].member.shared.applied();
+        applied(behind) == applied(leader)
+    });
+    assert_eq!(said(&trio, behind, "added member"), 4, "the entry was applied");
+
+    // To whom it writes as a leader.
+    transfer(&mut trio, leader, behind);
+    trio.members[behind].queues.to_decide(ToDecide::Tick);
+    while trio.members[behind].turn() {}
+    let messages = trio.members[behind].queues.peers.borrow();
+    let to = |id: u64| {
+        let is_for = |sent: &&ToPeer| matches!(sent, ToPeer::Message(message) if message.to == id);
+        messages.iter().filter(is_for).count()
+    };
+    assert!(to(trio.id(leader)) > 0);
+    assert_eq!(to(LEARNER), 0);
+}

@@ -34,6 +34,8 @@ pub struct Raft {
     pub(crate) log: Log,
     /// The members, sorted by id. Voters are those that are not learners.
     pub(crate) peers: Vec<Progress>,
+    /// The snapshot from the leader that the members were taken from last.
+    pub(crate) members_index: u64,
 
     /// Ticks since the last election timeout, or since the leader was last heard of.
     pub(crate) election_elapsed: u32,
@@ -93,6 +95,7 @@ impl Raft {
             role: Role::Follower,
             log: Log::new((snapshot_index, snapshot_term), entries, commit, applied),
             peers: Vec::new(),
+            members_index: 0,
             election_elapsed: 0,
             heartbeat_elapsed: 0,
             election_timeout: 0,

@@ -10,12 +10,17 @@ use crate::output::Role;
 
 impl Raft {
     /// Takes a committed change into effect and returns the new membership. To be called for each committed
-    /// [`crate::EntryKind::ConfChange`] entry before [`Raft::applied`] covers it; for one that the application
-    /// refused, with `node_id` [`NONE`].
+    /// [`crate::EntryKind::ConfChange`] entry, with its index, before [`Raft::applied`] covers it; for one that the
+    /// application refused, with `node_id` [`NONE`].
+    ///
+    /// What a snapshot from the leader holds already changes nothing: the application may still be at an entry before it.
     ///
     /// A leader that is removed goes on leading, without counting itself, until it is stopped: etcd stops a removed
     /// member a second later, and by then its followers know of the commit.
-    pub fn apply_conf_change(&mut self, change: ConfChange) -> Result<ConfState, Fatal> {
+    pub fn apply_conf_change(&mut self, index: u64, change: ConfChange) -> Result<ConfState, Fatal> {
+        if index <= self.members_index {
+            return Ok(self.conf_state());
+        }
         let id = change.node_id;
         if id != NONE {
             match change.kind {

@@ -346,6 +346,7 @@ impl Raft {
             return Ok(());
         }
         let conf_state = snapshot.conf_state.clone();
+        self.members_index = snapshot.index;
         self.log.restore(snapshot);
         self.restore_members(&conf_state);
         Ok(())

@@ -333,7 +333,8 @@ impl Member {
         // In Go's order: changes take effect, then the disk answers, then what is applied counts.
         for entry in &output.committed {
             if entry.kind == EntryKind::ConfChange {
-                self.state.conf_state = self.raft.apply_conf_change(decode_change(&entry.data)).unwrap();
+                let change = decode_change(&entry.data);
+                self.state.conf_state = self.raft.apply_conf_change(entry.index, change).unwrap();
             }
             (self.state.index, self.state.term) = (entry.index, entry.term);
         }

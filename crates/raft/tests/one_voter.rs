@@ -176,10 +176,13 @@ fn a_cluster_begins_with_the_changes_that_made_it() {
     let output = raft.poll().unwrap();
     assert_eq!(output.committed[0].kind, EntryKind::ConfChange);
     let conf_state = raft
-        .apply_conf_change(ConfChange {
-            node_id: 1,
-            ..ConfChange::default()
-        })
+        .apply_conf_change(
+            1,
+            ConfChange {
+                node_id: 1,
+                ..ConfChange::default()
+            },
+        )
         .unwrap();
     assert_eq!(conf_state.voters, vec![1]);
     raft.applied(1);
@@ -380,7 +383,7 @@ fn the_last_voter_cannot_be_taken_away() {
     let mut raft = lone(HardState::default(), Vec::new(), 0);
     for kind in [ConfChangeKind::RemoveNode, ConfChangeKind::AddLearnerNode] {
         let error = raft
-            .apply_conf_change(ConfChange { kind, node_id: 1 })
+            .apply_conf_change(1, ConfChange { kind, node_id: 1 })
             .unwrap_err();
         assert_eq!(error, Fatal::LastVoter { id: 1 });
         assert_eq!(raft.conf_state().voters, vec![1]);
@@ -389,7 +392,7 @@ fn the_last_voter_cannot_be_taken_away() {
         kind: ConfChangeKind::RemoveNode,
         node_id: 9,
     };
-    assert_eq!(raft.apply_conf_change(unknown).unwrap().voters, vec![1]);
+    assert_eq!(raft.apply_conf_change(2, unknown).unwrap().voters, vec![1]);
 }
 
 #[test]

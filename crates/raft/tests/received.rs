@@ -54,3 +54,19 @@ fn what_is_installed_is_applied_though_a_newer_state_has_come() {
     raft.snapshot_installed(20);
     assert_eq!(raft.poll().unwrap().committed[0].index, 21);
 }
+
+#[test]
+fn a_change_that_a_received_state_holds_already_comes_too_late() {
+    let mut raft = follower();
+    let add = |kind, node_id| ConfChange { kind, node_id };
+    raft.apply_conf_change(4, add(ConfChangeKind::AddLearnerNode, 4))
+        .unwrap();
+    assert_eq!(raft.conf_state(), members(&[4]));
+    receive(&mut raft, 10, members(&[5]));
+    let left = raft.apply_conf_change(5, add(ConfChangeKind::AddLearnerNode, 3));
+    assert_eq!(left.unwrap(), members(&[5]));
+    let last = raft.apply_conf_change(10, add(ConfChangeKind::RemoveNode, 5));
+    assert_eq!(last.unwrap(), members(&[5]));
+    let next = raft.apply_conf_change(11, add(ConfChangeKind::AddLearnerNode, 6));
+    assert_eq!(next.unwrap(), members(&[5, 6]));
+}

@@ -10,7 +10,7 @@ use crate::router::Router;
 
 impl Apply {
     /// The log has decided about a change; a refused one comes without a member.
-    pub(super) fn conf_change_applied(&mut self, change: &ConfChange, router: &dyn Router) {
+    pub(super) fn conf_change_applied(&mut self, index: u64, change: &ConfChange, router: &dyn Router) {
         if change.node_id() != 0 {
             self.tell_change(change, router);
             let facts = self.shared.facts();
@@ -24,6 +24,7 @@ impl Apply {
         }
         let kind = u64::try_from(change.r#type.unwrap_or_default()).unwrap_or_default();
         router.to_decide(ToDecide::ConfApplied(ConfApplied {
+            index,
             change: raft::ConfChange {
                 kind: raft::ConfChangeKind::from_wire(kind).unwrap_or_default(),
                 node_id: change.node_id(),

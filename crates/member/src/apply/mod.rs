@@ -383,7 +383,7 @@ impl Apply {
             }));
         }
         for effect in applied.effects {
-            self.take_effect(effect, now, router);
+            self.take_effect(committed.index, effect, now, router);
         }
         if let Some(reply) = applied.reply {
             self.take_reply(reply, now, router);
@@ -430,10 +430,10 @@ impl Apply {
         }
     }
 
-    fn take_effect(&mut self, effect: Effect, now: Instant, router: &dyn Router) {
+    fn take_effect(&mut self, index: u64, effect: Effect, now: Instant, router: &dyn Router) {
         match effect {
             Effect::TermStarted { term } => self.term_started(term, now, router),
-            Effect::ConfChange(change) => self.conf_change_applied(&change, router),
+            Effect::ConfChange(change) => self.conf_change_applied(index, &change, router),
             Effect::MembershipChanged(_) => {
                 self.facts_changed = true;
                 self.monitor_at = now;

@@ -337,7 +337,7 @@ impl Node {
                 let change = self.accept(decode_change(&entry.data));
                 self.app.members = self
                     .raft()
-                    .apply_conf_change(change)
+                    .apply_conf_change(entry.index, change)
                     .expect("the application refused what is fatal");
             }
             self.raft().applied(entry.index);

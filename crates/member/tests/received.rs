@@ -202,3 +202,36 @@ fn a_change_of_members_before_a_received_state_comes_too_late() {
     assert!(to(trio.id(leader)) > 0);
     assert_eq!(to(LEARNER), 0);
 }
+
+#[test]
+fn a_received_state_ends_the_time_without_room_for_the_data_file() {
+    let mut trio = Trio::start(|config| {
+        short_logs(config);
+        config.segment_bytes = wal::SEGMENT_BYTES;
+    });
+    let leader = trio.leader();
+    let [behind, _] = others(leader);
+    let disk = trio.disks[behind].clone();
+    disk.set_space(Some(disk.used_bytes() + 40_000));
+    let full = "no space for the data file; requests are refused until there is";
+    trio.until("the disk is full", |trio| {
+        trio.call(leader, put("large", 500_000));
+        trio.pass(SECOND / 5);
+        said(trio, behind, full) == 1
+    });
+    trio.paused.insert(behind);
+    write(&mut trio, leader);
+    disk.set_space(None);
+    // It does not try again before the state is there.
+    trio.members[behind].apply_is_frozen = true;
+    trio.paused.remove(&behind);
+    trio.until("a state comes", |trio| received(trio, behind) == 1);
+    trio.pass(SECOND);
+    trio.members[behind].apply_is_frozen = false;
+    trio.until("it is installed", |trio| {
+        said(trio, behind, "applied snapshot") == 1
+    });
+    trio.settle();
+    trio.call(behind, put("after", 10));
+    assert_eq!(said(&trio, behind, "there is space for the data file again"), 1);
+}

@@ -127,11 +127,20 @@ impl DataFile {
     }
 
     /// Another file has taken the place of this one; it is as new as the snapshot of `index`.
-    pub(super) fn replaced(&mut self, index: u64) {
+    pub(super) fn replaced(&mut self, index: u64, router: &dyn Router) {
         self.frozen = false;
         self.due = None;
         self.snapshot_index = index;
         self.snapshot = Snapshotting::Idle;
+        // What did not fit into the old file is in the new one.
+        self.has_space(router);
+    }
+
+    fn has_space(&mut self, router: &dyn Router) {
+        if std::mem::take(&mut self.full) {
+            router.log(LogLine::info("there is space for the data file again"));
+            router.to_decide(ToDecide::DiskFull(FullDisk::DataFile, false));
+        }
     }
 
     /// Asks for the last commit.
@@ -247,11 +256,7 @@ impl Apply {
             }
             Err(error) => return Err(error.into()),
         }
-        if self.file.full {
-            self.file.full = false;
-            router.log(LogLine::info("there is space for the data file again"));
-            router.to_decide(ToDecide::DiskFull(FullDisk::DataFile, false));
-        }
+        self.file.has_space(router);
         // From here on readers take from the file what has reached it.
         self.unpublished += 1;
         self.publish(router);

@@ -192,7 +192,7 @@ impl Apply {
             reason: error.to_string(),
         })?;
         router.job(crate::open::find_free_pages(db, self.shared.clone()));
-        self.file.replaced(snapshot.index);
+        self.file.replaced(snapshot.index, router);
         // What waits for a batch of the old file has it in the new one.
         self.release_held(|_| true, now, router);
         self.facts_changed = false;

@@ -197,3 +197,23 @@ fn copy_tree(tree: &Path) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else the long form stops at it, which runs seldom.
+    #[test]
+    fn what_is_replaced_is_there_exactly_once() {
+        for mutant in raft::MUTANTS.iter().chain(sim::MUTANTS) {
+            let text = fs::read_to_string(root().join(mutant.file)).expect("a file of the repository");
+            assert_eq!(
+                text.matches(mutant.from).count(),
+                1,
+                "{}: {}",
+                mutant.file,
+                mutant.name
+            );
+        }
+    }
+}

@@ -495,8 +495,13 @@ pub(crate) fn add_learner(world: &mut World) {
     let Some((_, members)) = members(world) else {
         return;
     };
-    // It may have been added before, by an answer that was lost.
-    let added = |member: &&member::Member| member.peer_urls == url && !world.gone.contains(&member.id);
+    // It may have been added before, by an answer that was lost. But who has served once does not begin anew, also where
+    // nobody who is up knows of its removal (etcd refuses it: "has already been bootstrapped").
+    let removed = &world.truth.model.aside.roster.removed;
+    let added = |member: &&member::Member| {
+        let is_new = member.client_urls.is_empty() && !removed.contains(&member.id);
+        member.peer_urls == url && is_new && !world.gone.contains(&member.id)
+    };
     if let Some(member) = members.iter().find(added) {
         let id = member.id;
         return join(world, place, id);

@@ -178,7 +178,13 @@ fn a_member_of_ours_lives_with_users() {
         work(&group, 0, 3);
         group.spawn(2, &[]);
         group.wait(2);
-        assert!(group.server(2).log().contains("\"applied snapshot\""));
+        eventually("a state is sent", || {
+            group
+                .server(2)
+                .log()
+                .contains("\"applied snapshot\"")
+                .then_some(())
+        });
         work(&group, 0, 4);
         agree(&group);
         group.ctl(0, &[ROOT, "auth", "disable"]);

@@ -74,6 +74,11 @@ fn work(group: &Group<'_>, at: usize, round: usize) {
         let (done, text) = group.try_ctl(at, args, "");
         assert_eq!(done, expected, "{args:?}: {text}");
     };
+    // Whoever led may just have been killed, and a restarted member may lead again at once.
+    eventually("a write is taken", || {
+        let (done, _) = group.try_ctl(at, &[ROOT, "put", "foreign", "before"], "");
+        done.then_some(())
+    });
     may(&[USER, "put", "own", &key("own")], true);
     may(&[USER, "put", "foreign", "x"], false);
     may(&[USER, "put", "written", "x"], true);

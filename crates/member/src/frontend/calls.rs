@@ -3,9 +3,9 @@
 use api::clock::Instant;
 use api::error::{self, Code, Status};
 use api::etcdserverpb::{
-    AlarmRequest, AlarmType, HashKvRequest, LeaseGrantRequest, LeaseLeasesResponse, LeaseStatus,
-    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, MemberListRequest, MoveLeaderRequest, PutRequest,
-    RangeRequest, TxnRequest,
+    AlarmRequest, AlarmType, AuthStatusRequest, HashKvRequest, LeaseGrantRequest, LeaseLeasesResponse,
+    LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, MemberListRequest, MoveLeaderRequest,
+    PutRequest, RangeRequest, TxnRequest,
 };
 use api::etcdserverpb::{CompactionRequest, alarm_request::AlarmAction};
 use api::etcdserverpb::{DeleteRangeRequest, DowngradeRequest, LeaseRevokeRequest};
@@ -129,15 +129,16 @@ impl Frontend {
             Method::Range => self.range(token, raw, context, now),
             Method::Put => self.put(token, raw, context, now),
             Method::DeleteRange => {
-                validate::check_delete(&decode::<DeleteRangeRequest>(raw.clone())?)?;
-                self.propose(token, field::DELETE_RANGE, &raw, context, now)
+                let request: DeleteRangeRequest = decode(raw)?;
+                validate::check_delete(&request)?;
+                self.propose(token, field::DELETE_RANGE, &request, context, now)
             }
             Method::Txn => self.txn(token, raw, context, now),
             Method::Compact => self.compact(token, raw, context, now),
             Method::LeaseGrant => self.lease_grant(token, raw, context, now),
             Method::LeaseRevoke => {
-                decode::<LeaseRevokeRequest>(raw.clone())?;
-                self.propose(token, field::LEASE_REVOKE, &raw, context, now)
+                let request: LeaseRevokeRequest = decode(raw)?;
+                self.propose(token, field::LEASE_REVOKE, &request, context, now)
             }
             Method::LeaseTimeToLive => self.lease_time_to_live(token, raw, context, now),
             Method::LeaseLeases => {
@@ -155,8 +156,8 @@ impl Frontend {
             Method::MemberUpdate => self.member_update(token, raw, context, now),
             Method::MemberPromote => self.member_promote(token, raw, context, now),
             Method::Alarm => {
-                decode::<AlarmRequest>(raw.clone())?;
-                self.propose(token, field::ALARM, &raw, context, now)
+                let request: AlarmRequest = decode(raw)?;
+                self.propose(token, field::ALARM, &request, context, now)
             }
             Method::Status => done(&self.status()),
             Method::Defragment => {
@@ -182,7 +183,10 @@ impl Frontend {
                 self.move_leader(token, decode::<MoveLeaderRequest>(raw)?.target_id, context, now)
             }
             Method::Downgrade => self.downgrade(token, decode::<DowngradeRequest>(raw)?, context, now),
-            Method::AuthStatus => self.propose(token, field::AUTH_STATUS, &raw, context, now),
+            Method::AuthStatus => {
+                let request: AuthStatusRequest = decode(raw)?;
+                self.propose(token, field::AUTH_STATUS, &request, context, now)
+            }
             Method::Authenticate => Ok(self.read_linearizable(token, Read::Authenticate, context, now)),
             _ if method.shape() != Shape::Unary => {
                 Err(Status::new(Code::Internal, "mainstay: not a unary method"))
@@ -203,22 +207,22 @@ impl Frontend {
     }
 
     fn put(&mut self, token: Token, raw: Bytes, context: &Context, now: Instant) -> Answer {
-        let request: PutRequest = decode(raw.clone())?;
+        let request: PutRequest = decode(raw)?;
         if !self.has_space(state::put_cost(&request)) {
             return self.raise_no_space(token, context, now);
         }
         validate::check_put(&request)?;
-        self.propose(token, field::PUT, &raw, context, now)
+        self.propose(token, field::PUT, &request, context, now)
     }
 
     fn txn(&mut self, token: Token, raw: Bytes, context: &Context, now: Instant) -> Answer {
-        let request: TxnRequest = decode(raw.clone())?;
+        let request: TxnRequest = decode(raw)?;
         if !self.has_space(state::txn_cost(&request)) {
             return self.raise_no_space(token, context, now);
         }
         validate::check_txn(&request, self.config.txn_ops_max)?;
         if !validate::is_read_only(&request) {
-            return self.propose(token, field::TXN, &raw, context, now);
+            return self.propose(token, field::TXN, &request, context, now);
         }
         let serializable = validate::is_serializable(&request);
         let read = Read::Txn(Box::new(request));
@@ -229,7 +233,7 @@ impl Frontend {
     }
 
     fn compact(&mut self, token: Token, raw: Bytes, context: &Context, now: Instant) -> Answer {
-        let request: CompactionRequest = decode(raw.clone())?;
+        let request: CompactionRequest = decode(raw)?;
         let deadline = self.consensus_deadline(context, now);
         let what = match request.physical {
             true => Wants::Compacted {
@@ -237,7 +241,7 @@ impl Frontend {
             },
             false => Wants::Done,
         };
-        self.propose_for(token, field::COMPACTION, &raw, what, now, deadline)
+        self.propose_for(token, field::COMPACTION, &request, what, now, deadline)
     }
 
     /// Consensus has done its part of a physical compaction. It is answered when the last batch is committed, which
@@ -264,18 +268,14 @@ impl Frontend {
     }
 
     fn lease_grant(&mut self, token: Token, raw: Bytes, context: &Context, now: Instant) -> Answer {
-        let mut request: LeaseGrantRequest = decode(raw.clone())?;
+        let mut request: LeaseGrantRequest = decode(raw)?;
         if !self.has_space(state::lease_cost()) {
             return self.raise_no_space(token, context, now);
         }
-        let mut raw = raw;
-        if request.id == 0 {
-            while request.id == 0 {
-                request.id = (self.ids.next_id() & i64::MAX as u64) as i64;
-            }
-            raw = request.encode_to_vec().into();
+        while request.id == 0 {
+            request.id = (self.ids.next_id() & i64::MAX as u64) as i64;
         }
-        self.propose(token, field::LEASE_GRANT, &raw, context, now)
+        self.propose(token, field::LEASE_GRANT, &request, context, now)
     }
 
     fn lease_time_to_live(&mut self, token: Token, raw: Bytes, context: &Context, now: Instant) -> Answer {
@@ -338,27 +338,33 @@ impl Frontend {
             alarm: AlarmType::Nospace as i32,
         };
         let deadline = self.consensus_deadline(context, now);
-        let raw = alarm.encode_to_vec();
-        self.propose_for(token, field::ALARM, &raw, Wants::NoSpaceAlarm, now, deadline)
+        self.propose_for(token, field::ALARM, &alarm, Wants::NoSpaceAlarm, now, deadline)
             .map_err(|_| error::NO_SPACE)
     }
 
-    fn propose(&mut self, token: Token, field: u32, raw: &[u8], context: &Context, now: Instant) -> Answer {
+    fn propose(
+        &mut self,
+        token: Token,
+        field: u32,
+        request: &impl Message,
+        context: &Context,
+        now: Instant,
+    ) -> Answer {
         let deadline = self.consensus_deadline(context, now);
-        self.propose_for(token, field, raw, Wants::Done, now, deadline)
+        self.propose_for(token, field, request, Wants::Done, now, deadline)
     }
 
     fn propose_for(
         &mut self,
         token: Token,
         field: u32,
-        raw: &[u8],
+        request: &impl Message,
         what: Wants,
         now: Instant,
         deadline: Option<(Instant, Status)>,
     ) -> Answer {
         let id = self.ids.next_id();
-        let data = self.proposal(field, raw, id)?;
+        let data = self.proposal(field, request, id)?;
         self.wait_as(id, token, what, now, deadline);
         self.note_proposed(id);
         self.to_decide.push(AskDecide::Propose { id, data });
@@ -367,14 +373,14 @@ impl Frontend {
 
     /// An encoded entry, if there is room for it in the log and it is not too large
     /// (etcd: v3_server.go processInternalRaftRequestOnce).
-    pub(super) fn proposal(&self, field: u32, raw: &[u8], id: u64) -> Result<Bytes, Status> {
+    pub(super) fn proposal(&self, field: u32, request: &impl Message, id: u64) -> Result<Bytes, Status> {
         if self.stopped || self.shared.pulse.is_stopped() {
             return Err(error::STOPPED);
         }
         if self.shared.pulse.committed() > self.shared.applied() + APPLY_LAG_MAX {
             return Err(error::REQUEST_TOO_MANY_REQUESTS);
         }
-        let data = encode::internal_request(field, raw, id);
+        let data = encode::internal_request(field, request, id);
         if data.len() > self.config.request_bytes_max {
             return Err(error::REQUEST_TOO_LARGE);
         }

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use mvcc::RangeResult;
+use prost::Message;
 
 use super::Frame;
 
@@ -104,24 +105,26 @@ pub(super) fn len_field_len(field: u32, len: usize) -> usize {
     tag_len(field) + varint_len(len as u64) + len
 }
 
-/// An `InternalRaftRequest` with one request field and the header that carries the ID. The
-/// request's bytes are embedded as the client sent them, which were decoded and checked before.
+/// An `InternalRaftRequest` with one request field and the header that carries the ID. The request is encoded anew, never
+/// the bytes that a client sent: what protobuf's libraries disagree about (a oneof given twice is merged by some and
+/// replaced by others, depending on the version a member runs) must not reach the log, where each member reads it alone.
 /// Fields ascend, as Go writes them: the header is number 100.
-pub(super) fn internal_request(field: u32, request: &[u8], id: u64) -> Bytes {
+pub(super) fn internal_request(field: u32, request: &impl Message, id: u64) -> Bytes {
     const HEADER: u32 = 100;
     let header_len = varint_field_len(1, id);
-    let len = len_field_len(field, request.len()) + len_field_len(HEADER, header_len);
+    let len = len_field_len(field, request.encoded_len()) + len_field_len(HEADER, header_len);
     let mut out = Vec::with_capacity(len);
     let put_header = |out: &mut Vec<u8>| {
         put_tag(out, HEADER, LEN);
         put_varint(out, header_len as u64);
         put_varint_field(out, 1, id);
     };
+    let put_request = |out: &mut Vec<u8>| prost::encoding::message::encode(field, request, out);
     if field > HEADER {
         put_header(&mut out);
-        put_len_field(&mut out, field, request);
+        put_request(&mut out);
     } else {
-        put_len_field(&mut out, field, request);
+        put_request(&mut out);
         put_header(&mut out);
     }
     out.into()
@@ -422,11 +425,11 @@ mod tests {
         prost::encoding::message::encode(4, &put, &mut go_order);
         let header = expected.header.clone().unwrap();
         prost::encoding::message::encode(100, &header, &mut go_order);
-        let got = internal_request(4, &put.encode_to_vec(), 1 << 60);
+        let got = internal_request(4, &put, 1 << 60);
         assert_eq!(got, go_order);
         assert_eq!(pb::InternalRaftRequest::decode(got).unwrap(), expected);
 
-        let status = internal_request(1013, b"", 3);
+        let status = internal_request(1013, &pb::AuthStatusRequest {}, 3);
         let decoded = pb::InternalRaftRequest::decode(status.clone()).unwrap();
         assert_eq!(decoded.header.unwrap().id, 3);
         assert!(decoded.auth_status.is_some());

@@ -257,7 +257,7 @@ impl Frontend {
     }
 
     pub(super) fn propose_downgrade(&mut self, id: u64, request: &DowngradeInfoSetRequest) {
-        match self.proposal(DOWNGRADE_INFO_SET, &request.encode_to_vec(), id) {
+        match self.proposal(DOWNGRADE_INFO_SET, request, id) {
             Ok(data) => {
                 if let Some(waiting) = self.waiting.get_mut(&id) {
                     // A leader that is quick has lowered it before the answer is on its way.

@@ -56,7 +56,7 @@ fn questions(rig: &mut Rig) -> Vec<u64> {
 }
 
 #[test]
-fn a_put_is_proposed_as_it_came_and_answered_when_applied() {
+fn a_put_is_proposed_and_answered_when_applied() {
     let mut rig = Rig::new();
     let request = put("k", "v");
     assert_eq!(rig.call(1, Method::Put, &request), Outcome::Pending);
@@ -76,6 +76,39 @@ fn a_put_is_proposed_as_it_came_and_answered_when_applied() {
     rig.drain();
     assert_eq!(rig.reply(1), Some(Ok(answer)));
     assert_eq!(rig.front.next_tick(), None, "no deadline is left behind");
+}
+
+/// Members of other versions read a oneof that is given twice in other ways, and cannot read what is no message at all.
+#[test]
+fn the_log_gets_what_was_understood_and_not_what_was_sent() {
+    let mut rig = Rig::new();
+    // success { put { key: "k" } put { value: "v" } }, and a field that nobody knows.
+    let sent = b"\x12\x0a\x12\x03\x0a\x01k\x12\x03\x12\x01v\xa0\x06\x01";
+    let outcome = rig.call_raw(1, Method::Txn, Bytes::from_static(sent), Context::default());
+    assert_eq!(outcome, Outcome::Pending);
+    let AskDecide::Propose { data, .. } = rig.decided().remove(0) else {
+        panic!("not proposed");
+    };
+    let understood = b"\x32\x0a\x12\x08\x12\x06\x0a\x01k\x12\x01v";
+    assert!(data.starts_with(understood), "{data:02x?}");
+    assert_eq!(
+        data[understood.len()..][..2],
+        [0xa2, 0x06],
+        "the header alone follows"
+    );
+
+    for (token, method) in [Method::AuthStatus, Method::Put, Method::Txn, Method::Alarm]
+        .into_iter()
+        .enumerate()
+    {
+        let garbage = Bytes::from_static(b"\x0a\xff");
+        let outcome = rig.call_raw(2 + token as u64, method, garbage, Context::default());
+        let Outcome::Done(Err(refusal)) = outcome else {
+            panic!("{method:?}: {outcome:?}");
+        };
+        assert_eq!(refusal.code, error::Code::Internal, "{method:?}");
+    }
+    assert!(proposals(&mut rig).is_empty());
 }
 
 #[test]

@@ -234,7 +234,16 @@ impl Rig {
         request: &impl Message,
         context: Context,
     ) -> Outcome {
-        let message = Bytes::from(request.encode_to_vec());
+        self.call_raw(token, method, request.encode_to_vec().into(), context)
+    }
+
+    pub(super) fn call_raw(
+        &mut self,
+        token: u64,
+        method: Method,
+        message: Bytes,
+        context: Context,
+    ) -> Outcome {
         let outcome = self.front.call(Token(token), method, message, context, self.now);
         self.drain();
         outcome

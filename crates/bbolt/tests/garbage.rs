@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use bbolt::{Batch, Db, Options, Wait};
 use bytes::Bytes;
-use disk::{Disk, Entry, File, Lock, Metadata, Open};
+use disk::{Dir, Disk, Entry, File, Lock, Metadata, Open};
 
 /// One file in memory. Memory for a page is taken in order to read it, so the reads show what is allocated.
 #[derive(Clone)]
@@ -40,7 +40,13 @@ impl Disk for OneFile {
     fn remove_dir_all(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+    fn open_dir(&self, _: &Path) -> io::Result<Arc<dyn Dir>> {
+        Ok(Arc::new(self.clone()))
+    }
+}
+
+impl Dir for OneFile {
+    fn sync(&self) -> io::Result<()> {
         Ok(())
     }
 }

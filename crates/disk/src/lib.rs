@@ -73,8 +73,19 @@ pub trait Disk: Send + Sync {
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes a directory and all below it; nothing there is not an error.
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
-    /// Makes the names in a directory durable.
-    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Opens a directory, to make the names in it durable later: who opens it before it changes a name cannot
+    /// find afterwards that no descriptor is left for the sync.
+    fn open_dir(&self, dir: &Path) -> io::Result<Arc<dyn Dir>>;
+    /// Makes the names in a directory durable. An error may be that of the opening: then no sync was tried.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.open_dir(dir)?.sync()
+    }
+}
+
+/// An open directory. Stays the same directory when it is renamed.
+pub trait Dir: Send + Sync {
+    /// Makes the names in it durable. A failure is final: it must never be tried again.
+    fn sync(&self) -> io::Result<()>;
 }
 
 /// An open file. Reads and writes name their place, so that threads share one handle.

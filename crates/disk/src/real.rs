@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{FallocateFlags, FlockOperation};
 use rustix::io::Errno;
 
-use crate::{Disk, Entry, File, Lock, Metadata, Open};
+use crate::{Dir, Disk, Entry, File, Lock, Metadata, Open};
 
 const FILE_MODE: u32 = 0o600;
 const DIR_MODE: u32 = 0o700;
@@ -87,8 +87,16 @@ impl Disk for RealDisk {
         }
     }
 
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        fs::File::open(dir)?.sync_all()
+    fn open_dir(&self, dir: &Path) -> io::Result<Arc<dyn Dir>> {
+        Ok(Arc::new(RealDir(fs::File::open(dir)?)))
+    }
+}
+
+struct RealDir(fs::File);
+
+impl Dir for RealDir {
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_all()
     }
 }
 

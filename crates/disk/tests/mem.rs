@@ -103,6 +103,38 @@ fn names_wait_for_the_sync_of_their_directory() {
 }
 
 #[test]
+fn an_open_directory_is_synced_under_its_new_name_and_needs_no_descriptor() {
+    let disk = prepared(b"x");
+    let held = disk.open_dir(Path::new("/d")).unwrap();
+    disk.rename(Path::new("/d"), Path::new("/e")).unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    disk.rename(Path::new("/e/f"), Path::new("/e/g")).unwrap();
+    disk.fail_opens(Some(libc::EMFILE));
+    for error in [
+        disk.open_dir(Path::new("/e")).map(drop).unwrap_err(),
+        disk.open(Path::new("/e/g"), Open::Read).map(drop).unwrap_err(),
+        disk.list(Path::new("/e")).map(drop).unwrap_err(),
+    ] {
+        assert!(disk::lacks_descriptor(&error), "{error}");
+    }
+    held.sync().unwrap();
+    let after = disk.crash(0, CrashMode::LoseUnsynced);
+    assert_eq!(read(&after, "/e/g"), Some(b"x".to_vec()));
+}
+
+#[test]
+fn a_step_that_is_refused_leaves_nothing() {
+    let disk = prepared(b"old");
+    let file = disk.open(Path::new("/d/f"), Open::Write).unwrap();
+    disk.fail_at(disk.steps() + 1, libc::ENOSPC);
+    assert!(file.write_at(b"1234", 0).is_err());
+    assert_eq!(read(&disk, "/d/f"), Some(b"12d".to_vec()));
+    disk.refuse_at(disk.steps() + 1, libc::ENOSPC);
+    assert!(file.write_at(b"5678", 0).is_err());
+    assert_eq!(read(&disk, "/d/f"), Some(b"12d".to_vec()));
+}
+
+#[test]
 fn a_removed_tree_comes_back_until_its_names_are_synced() {
     let disk = prepared(b"x");
     disk.remove_dir_all(Path::new("/d")).unwrap();
@@ -270,7 +302,11 @@ fn check_story(disk: &dyn Disk, root: &Path) {
         entries.into_iter().map(|e| (e.name, e.is_dir)).collect()
     };
     assert_eq!(names(&dir), [("g".to_owned(), false)]);
+    let held = disk.open_dir(&dir).unwrap();
     disk.rename(&dir, &root.join("a/c")).unwrap();
+    held.sync().unwrap();
+    let gone = disk.open_dir(&dir).map(drop).unwrap_err();
+    assert_eq!(gone.kind(), io::ErrorKind::NotFound);
     assert_eq!(names(&root.join("a")), [("c".to_owned(), true)]);
     assert_eq!(disk.metadata(&dir).unwrap(), None);
     check_locks(disk, &root.join("a/c/g"));

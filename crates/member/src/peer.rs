@@ -123,9 +123,16 @@ pub fn accept_snapshot(
             drop(disk.remove_file(received));
             return Ok(path);
         }
-        disk.rename(received, &path)
-            .and_then(|()| disk::sync_parent(&**disk, &path))
+        let names = disk
+            .open_dir(&disk::parent(&path))
             .map_err(|error| Error::io(&path, error))?;
+        disk.rename(received, &path)
+            .map_err(|error| Error::io(&path, error))?;
+        if let Err(error) = names.sync() {
+            // A name of which nobody knows whether it stays must not be found by the next attempt.
+            drop(disk.remove_file(&path));
+            return Err(Error::io(&path, error));
+        }
         Ok(path)
     });
     if result.is_err() {

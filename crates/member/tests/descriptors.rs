@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use api::etcdserverpb::{InternalRaftRequest, PutRequest};
 use disk::mem::MemDisk;
-use disk::{Disk, Entry, File, Metadata, Open};
+use disk::{Dir, Disk, Entry, File, Metadata, Open};
 use driver::Driver;
 use member::Config;
 
@@ -21,17 +21,16 @@ const EMFILE: i32 = 24;
 struct Scarce {
     disk: MemDisk,
     used_up: AtomicBool,
-    /// Snapshot files and segments that could not be opened.
-    snapshots: AtomicUsize,
+    /// Segments that could not be opened.
     segments: AtomicUsize,
+    /// Directories: that of the snapshot files is opened before the file.
+    directories: AtomicUsize,
 }
 
 impl Disk for Scarce {
     fn open(&self, path: &Path, open: Open) -> io::Result<Arc<dyn File>> {
         if self.used_up.load(Ordering::Relaxed) {
-            let snapshot = path.extension().is_some_and(|end| end == "snap");
-            let count = if snapshot { &self.snapshots } else { &self.segments };
-            count.fetch_add(1, Ordering::Relaxed);
+            self.segments.fetch_add(1, Ordering::Relaxed);
             return Err(io::Error::from_raw_os_error(EMFILE));
         }
         self.disk.open(path, open)
@@ -54,8 +53,12 @@ impl Disk for Scarce {
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         self.disk.remove_dir_all(path)
     }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.disk.sync_dir(dir)
+    fn open_dir(&self, dir: &Path) -> io::Result<Arc<dyn Dir>> {
+        if self.used_up.load(Ordering::Relaxed) {
+            self.directories.fetch_add(1, Ordering::Relaxed);
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
+        self.disk.open_dir(dir)
     }
 }
 
@@ -79,8 +82,8 @@ fn segments_and_snapshots_wait_for_descriptors() {
     let scarce = Arc::new(Scarce {
         disk: MemDisk::new(),
         used_up: AtomicBool::new(false),
-        snapshots: AtomicUsize::new(0),
         segments: AtomicUsize::new(0),
+        directories: AtomicUsize::new(0),
     });
     let config = Config {
         data_dir: PathBuf::from("/data"),
@@ -96,7 +99,10 @@ fn segments_and_snapshots_wait_for_descriptors() {
     write(&mut driver, 40);
     assert_eq!(*driver.queues.fatal.borrow(), None);
     assert!(scarce.segments.load(Ordering::Relaxed) > 0, "none was asked for");
-    assert!(scarce.snapshots.load(Ordering::Relaxed) > 0, "none was asked for");
+    assert!(
+        scarce.directories.load(Ordering::Relaxed) > 0,
+        "none was asked for"
+    );
 
     let saved = |driver: &Driver| {
         let texts = driver.log_texts();

@@ -731,5 +731,10 @@ fn a_damaged_snapshot_of_another_member_is_not_accepted() {
         "{error}"
     );
     assert_eq!(disk.metadata(received).unwrap(), None);
-    accept(false).unwrap();
+    // A name that may not stay must not be taken for durable when the same state comes again.
+    disk.fail_sync(disk.syncs() + 1, 5);
+    accept(false).unwrap_err();
+    let placed = accept(false).unwrap();
+    let left = disk.crash(0, disk::mem::CrashMode::LoseUnsynced);
+    assert!(left.metadata(&placed).unwrap().is_some());
 }

@@ -100,6 +100,10 @@ pub fn purge(disk: &dyn Disk, dir: &Path, max: usize) -> Result<Vec<PathBuf>, Er
         return Ok(removed);
     }
     let surplus = names.len().saturating_sub(max);
+    if surplus == 0 {
+        return Ok(removed);
+    }
+    let held = disk.open_dir(dir).at("open", dir)?;
     for name in &names[..surplus] {
         let path = dir.join(name);
         let file = disk.open(&path, Open::Write).at("open", &path)?;
@@ -109,7 +113,7 @@ pub fn purge(disk: &dyn Disk, dir: &Path, max: usize) -> Result<Vec<PathBuf>, Er
         disk.remove_file(&path).at("remove", &path)?;
         // One by one: if a crash brought back an older one and not the next, the log would have a
         // hole, and etcd reads all that is there.
-        disk.sync_dir(dir).map_err(|error| poisoned(dir, &error))?;
+        held.sync().map_err(|error| poisoned(dir, &error))?;
         removed.push(path);
     }
     Ok(removed)

@@ -38,6 +38,14 @@ impl Wal {
     /// A torn end is cut off, after the segment was copied to `<name>.broken` (etcd:
     /// server/storage/wal/repair.go); nothing else in the log is ever changed.
     pub fn open(disk: &Arc<dyn Disk>, dir: &Path, from: &Mark) -> Result<(Wal, Recovered), Error> {
+        let names = disk.open_dir(dir).at("open", dir)?;
+        let parent = disk::parent(dir);
+        let names_above = match disk.open_dir(&parent) {
+            // The directory above may be another's, who lets us pass but not read it; then that owner
+            // made it ready, and no log of ours was just renamed into it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+            opened => Some(opened.at("open", &parent)?),
+        };
         let segments = lock_segments(disk, dir, from.index)?;
         let files = segments
             .iter()
@@ -48,7 +56,7 @@ impl Wal {
             replay.take(&located)?;
         }
 
-        let mut wal = Wal::with_segments(disk, dir, segments, &replay.metadata);
+        let mut wal = Wal::with_segments(disk, (dir, names), segments, &replay.metadata);
         let tail_path = wal.tail().path.clone();
         // Without metadata nobody knows whose log it is; a later segment is complete before it gets
         // its name. So an end within the head is damage, not an unfinished write.
@@ -87,13 +95,9 @@ impl Wal {
         // A process that was killed may have left records and names that were never synced. What was
         // read is taken for durable from here on, so it must be.
         wal.sync()?;
-        wal.sync_names(dir)?;
-        match disk.sync_dir(&disk::parent(dir)) {
-            // The directory above may be another's, who lets us pass but not read it; then that owner
-            // made it ready, and no log of ours was just renamed into it.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            Err(error) => return Err(poisoned(&disk::parent(dir), &error)),
-            Ok(()) => {}
+        wal.sync_names()?;
+        if let Some(names_above) = names_above {
+            names_above.sync().map_err(|error| poisoned(&parent, &error))?;
         }
         Ok((wal, recovered))
     }
@@ -135,8 +139,7 @@ impl Wal {
             }
             result => result.map(|()| true)?,
         };
-        let dir = self.dir.clone();
-        self.sync_names(&dir)?;
+        self.sync_names()?;
         file.set_len(self.offset).at("shorten", &path)?;
         Ok(copied.then_some(copy))
     }

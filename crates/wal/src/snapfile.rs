@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use disk::{Disk, Open};
+use disk::{Dir, Disk, Open};
 use prost::Message;
 
 use crate::error::{At, poisoned};
@@ -53,29 +53,42 @@ pub fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, Error> {
 /// content is left alone; after an error the file is removed.
 pub fn write(disk: &dyn Disk, dir: &Path, snapshot: &Snapshot) -> Result<PathBuf, Error> {
     let path = dir.join(format!("{:016x}-{:016x}.snap", snapshot.term, snapshot.index));
-    let there = disk.metadata(&path).at("look at", &path)?.is_some();
-    if there && read(disk, &path).is_ok_and(|old| old == complete(snapshot)) {
-        // It may be the file of the newest mark: overwriting it could leave a member without any. It
-        // may also be there without having been synced, so the syncs are made up for.
+    let names = disk.open_dir(dir).at("open", dir)?;
+    // It may be the file of the newest mark: overwriting it could leave a member without any, and so could
+    // overwriting what just now cannot be read.
+    let there = match disk.metadata(&path).at("look at", &path)? {
+        Some(_) => match read(disk, &path) {
+            Err(Error::BadSnapshot { .. }) => None,
+            read => Some(read?),
+        },
+        None => None,
+    };
+    if there.is_some_and(|old| old == complete(snapshot)) {
+        // It may be there without having been synced, so the syncs are made up for.
         let file = disk.open(&path, Open::Write).at("open", &path)?;
         file.sync_all().map_err(|error| poisoned(&path, &error))?;
-        disk.sync_dir(dir).map_err(|error| poisoned(dir, &error))?;
+        names.sync().map_err(|error| poisoned(dir, &error))?;
         return Ok(path);
     }
-    let result = write_and_sync(disk, dir, &path, &encode(snapshot));
+    let result = write_and_sync(disk, (dir, &*names), &path, &encode(snapshot));
     if result.is_err() {
         let _ = disk.remove_file(&path);
     }
     result.map(|()| path)
 }
 
-fn write_and_sync(disk: &dyn Disk, dir: &Path, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+fn write_and_sync(
+    disk: &dyn Disk,
+    (dir, names): (&Path, &dyn Dir),
+    path: &Path,
+    bytes: &[u8],
+) -> Result<(), Error> {
     let file = disk.open(path, Open::Truncate).at("create", path)?;
     file.write_at(bytes, 0).at("write", path)?;
     file.sync_all().map_err(|error| poisoned(path, &error))?;
     // etcd leaves the name to chance; then the log could hold a mark whose file is gone, which 3.5
     // and 3.6 do not start from.
-    disk.sync_dir(dir).map_err(|error| poisoned(dir, &error))
+    names.sync().map_err(|error| poisoned(dir, &error))
 }
 
 fn complete(snapshot: &Snapshot) -> Snapshot {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use disk::{Disk, File, Lock, Open};
+use disk::{Dir, Disk, File, Lock, Open};
 
 use crate::error::{At, poisoned};
 use crate::names::{SegmentName, exists};
@@ -24,6 +24,9 @@ const BUFFER_KEPT_BYTES: usize = 4 * 1024 * 1024;
 pub struct Wal {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
+    /// The same directory, held open: a segment that is begun while the process has no descriptor left must not end
+    /// the log.
+    pub(crate) names: Arc<dyn Dir>,
     /// Held and locked, oldest first; the last is written to. Never empty.
     pub(crate) segments: Vec<Segment>,
     /// Where in the last segment the next record goes.
@@ -112,6 +115,9 @@ impl Wal {
         entries: &[Entry],
     ) -> Result<Wal, Error> {
         disk.create_dir_all(tmp).at("create", tmp)?;
+        let names = disk.open_dir(tmp).at("open", tmp)?;
+        let parent = disk::parent(dir);
+        let names_above = disk.open_dir(&parent).at("open", &parent)?;
         let name = SegmentName {
             sequence: 0,
             index: 0,
@@ -122,7 +128,7 @@ impl Wal {
             return Err(Error::Locked { path });
         }
         file.allocate(SEGMENT_BYTES).at("reserve space for", &path)?;
-        let mut wal = Wal::with_segments(disk, tmp, vec![Segment { name, path, file }], metadata);
+        let mut wal = Wal::with_segments(disk, (tmp, names), vec![Segment { name, path, file }], metadata);
         wal.encode(|encoder| {
             encoder.crc_record();
             encoder.metadata(metadata);
@@ -130,11 +136,12 @@ impl Wal {
         })?;
         wal.append(state, entries)?;
         wal.sync()?;
-        wal.sync_names(tmp)?;
+        wal.sync_names()?;
 
         disk.remove_dir_all(dir).at("remove", dir)?;
         disk.rename(tmp, dir).at("rename to", dir)?;
-        if let Err(error) = wal.sync_names(&disk::parent(dir)) {
+        if let Err(error) = names_above.sync() {
+            let error = wal.poison(&parent, &error);
             // The next start must not find a log of which nobody knows whether it stays.
             let mut broken = dir.as_os_str().to_owned();
             broken.push(".broken");
@@ -148,13 +155,14 @@ impl Wal {
 
     pub(crate) fn with_segments(
         disk: &Arc<dyn Disk>,
-        dir: &Path,
+        (dir, names): (&Path, Arc<dyn Dir>),
         segments: Vec<Segment>,
         metadata: &[u8],
     ) -> Wal {
         Wal {
             disk: disk.clone(),
             dir: dir.to_path_buf(),
+            names,
             segments,
             offset: 0,
             crc: 0,
@@ -300,8 +308,7 @@ impl Wal {
             // histories.
             return Err(self.poison(&path, &error));
         }
-        let dir = self.dir.clone();
-        self.sync_names(&dir)?;
+        self.sync_names()?;
         self.segments.push(Segment {
             name,
             path,
@@ -513,9 +520,9 @@ impl Wal {
         file.sync_data().map_err(|error| self.poison(path, &error))
     }
 
-    pub(crate) fn sync_names(&mut self, dir: &Path) -> Result<(), Error> {
-        let disk = self.disk.clone();
-        disk.sync_dir(dir).map_err(|error| self.poison(dir, &error))
+    pub(crate) fn sync_names(&mut self) -> Result<(), Error> {
+        let synced = self.names.sync();
+        synced.map_err(|error| self.poison(&self.dir.clone(), &error))
     }
 
     fn poison(&mut self, path: &Path, error: &io::Error) -> Error {

@@ -205,6 +205,71 @@ fn any_single_failure_but_of_a_sync_can_be_repeated() {
     assert_eq!(poisoned, 7);
 }
 
+/// The directory is open already; the file of the segment was made ahead.
+#[test]
+fn a_segment_is_begun_without_a_descriptor() {
+    for errno in [libc::EMFILE, libc::ENFILE] {
+        let (memory, mut wal) = created();
+        wal.prepare_spare().unwrap();
+        memory.fail_opens(Some(errno));
+        let saved = wal.save(None, &[entry(1, 1, payload(1, 3000))]).unwrap();
+        assert!(saved.synced && saved.cut);
+        let saved = wal.save(None, &[entry(1, 2, payload(2, 3000))]).unwrap();
+        assert!(saved.synced && saved.cut_failed.is_some_and(|error| error.is_no_descriptor()));
+        memory.fail_opens(None);
+        assert!(wal.save(None, &[entry(1, 3, "c")]).unwrap().cut);
+        drop(wal);
+        let left = memory.crash(0, disk::mem::CrashMode::LoseUnsynced);
+        assert_eq!(open(&left.shared()).unwrap().1.entries.len(), 3);
+    }
+}
+
+/// Each opening in turn: an error that passes, and nothing is half done.
+#[test]
+fn without_a_descriptor_nothing_ends() {
+    let check = |what: &str, begin: &dyn Fn() -> MemDisk, run: &dyn Fn(&MemDisk) -> Result<(), Error>| {
+        let whole = begin();
+        let before = whole.opens();
+        run(&whole).unwrap();
+        let count = whole.opens() - before;
+        assert!(count > 1, "{what} opens its directory too");
+        for nth in 1..=count {
+            let memory = begin();
+            memory.fail_open(before + nth, libc::EMFILE);
+            let error = run(&memory).expect_err(what);
+            assert!(error.is_no_descriptor(), "{what}, opening {nth}: {error}");
+            run(&memory).unwrap();
+        }
+    };
+    let log = || {
+        let (memory, mut wal) = created();
+        for index in 1..=5 {
+            wal.save(None, &[entry(1, index, payload(index, 2500))]).unwrap();
+        }
+        memory
+    };
+    let create = |memory: &MemDisk| Wal::create(&memory.shared(), dir(), b"metadata").map(drop);
+    check("creating", &memory, &create);
+    check("opening", &log, &|memory| open(&memory.shared()).map(drop));
+    check("the purge", &log, &|memory| {
+        wal::purge(memory, dir(), 2).map(drop)
+    });
+    let snapshot = wal::snapfile::Snapshot {
+        index: 3,
+        term: 1,
+        conf_state: wal::ConfState::default(),
+        data: "{}".into(),
+    };
+    let write = |memory: &MemDisk| wal::snapfile::write(memory, dir(), &snapshot).map(drop);
+    check("a snapshot", &log, &write);
+    let written = || {
+        let memory = log();
+        write(&memory).unwrap();
+        memory
+    };
+    check("the same snapshot", &written, &write);
+}
+
 #[test]
 fn one_writer_at_a_time() {
     let dir = tempfile::tempdir().unwrap();

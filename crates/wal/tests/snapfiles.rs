@@ -176,6 +176,22 @@ fn want_of_a_descriptor_is_not_the_end() {
     }
 }
 
+/// It may be the file of the newest mark, and what comes in its place may fail.
+#[test]
+fn a_file_that_cannot_be_read_just_now_is_not_overwritten() {
+    let memory = written(&[(1, 1)]);
+    let name = dir().join("0000000000000001-0000000000000001.snap");
+    memory.fail_reads(&name, 0..1).unwrap();
+    let error = snapfile::write(&memory, dir(), &snapshot(1, 1, "{}")).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    memory.heal_reads();
+    // The directory, then the file.
+    memory.fail_open(memory.opens() + 2, libc::EMFILE);
+    memory.fail_at(memory.steps() + 2, libc::ENOSPC);
+    snapfile::write(&memory, dir(), &snapshot(1, 1, "{}")).unwrap_err();
+    assert_eq!(newest(&memory, None), Some((1, 1)));
+}
+
 /// Writes an older snapshot, then a newer one, stopped at every step; then reads.
 #[test]
 fn a_crash_leaves_the_old_one_or_both() {

@@ -15,9 +15,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use state::{DirNode, FileNode, Node, Op, State, Stopped, SyncFault, errno};
+use state::{DirNode, Failure, FileNode, Node, Op, State, Stopped, SyncFault, errno};
 
-use crate::{Disk, Entry, File, Lock, Metadata, Open};
+use crate::{Dir, Disk, Entry, File, Lock, Metadata, Open};
 
 /// How a crash treats what no sync made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +115,28 @@ impl MemDisk {
 
     /// Lets this one step fail with `errno`. A write does its first half before.
     pub fn fail_at(&self, step: u64, errno: i32) {
-        self.state().failures.insert(step, errno);
+        self.state().failures.insert(step, Failure::Halfway(errno));
+    }
+
+    /// As `fail_at`, and nothing of it is done: what a file system refuses that reserves space for the whole of a
+    /// write before it begins.
+    pub fn refuse_at(&self, step: u64, errno: i32) {
+        self.state().failures.insert(step, Failure::Refused(errno));
+    }
+
+    /// How often a file or directory was opened so far, or a directory listed.
+    pub fn opens(&self) -> u64 {
+        self.state().opens
+    }
+
+    /// Lets the n-th opening (counted from 1) fail with `errno`.
+    pub fn fail_open(&self, nth: u64, errno: i32) {
+        self.state().failed_opens.insert(nth, errno);
+    }
+
+    /// Lets every opening fail with `errno` from now on, or none.
+    pub fn fail_opens(&self, errno: Option<i32>) {
+        self.state().all_opens_fail = errno;
     }
 
     /// Lets the n-th sync (counted from 1) fail with `errno`.
@@ -245,7 +266,7 @@ pub fn is_stopped(error: &io::Error) -> bool {
 impl Disk for MemDisk {
     fn open(&self, path: &Path, open: Open) -> io::Result<Arc<dyn File>> {
         let mut state = self.state();
-        state.alive()?;
+        state.take_descriptor()?;
         let id = match (state.lookup(path)?, open) {
             (Some(_), Open::CreateNew) => return Err(errno(libc::EEXIST)),
             (Some(id), Open::Truncate) => {
@@ -316,8 +337,8 @@ impl Disk for MemDisk {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        let state = self.state();
-        state.alive()?;
+        let mut state = self.state();
+        state.take_descriptor()?;
         let id = state.must_lookup(dir)?;
         let entries = state.dir(id)?.live.iter().map(|(name, id)| Entry {
             name: name.clone(),
@@ -357,13 +378,30 @@ impl Disk for MemDisk {
         Ok(())
     }
 
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+    fn open_dir(&self, dir: &Path) -> io::Result<Arc<dyn Dir>> {
         let mut state = self.state();
-        let honest = state.sync_step(|| format!("sync dir {}", dir.display()))? && !state.lies_about(dir);
+        state.take_descriptor()?;
         let id = state.must_lookup(dir)?;
         state.dir(id)?;
-        if honest {
-            state.settle_names(id);
+        Ok(Arc::new(MemDir {
+            disk: self.clone(),
+            id,
+        }))
+    }
+}
+
+struct MemDir {
+    disk: MemDisk,
+    id: u64,
+}
+
+impl Dir for MemDir {
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let path = state.path_of(self.id);
+        let honest = state.sync_step(|| format!("sync dir {}", path.display()))?;
+        if honest && !state.lies_about(&path) {
+            state.settle_names(self.id);
         }
         Ok(())
     }

@@ -117,6 +117,15 @@ pub(super) enum Node {
     Dir(DirNode),
 }
 
+/// How a step fails.
+#[derive(Clone, Copy)]
+pub(super) enum Failure {
+    /// After half of it.
+    Halfway(i32),
+    /// Before any of it.
+    Refused(i32),
+}
+
 /// What happens at the n-th sync.
 #[derive(Clone, Copy)]
 pub(super) enum SyncFault {
@@ -131,9 +140,13 @@ pub(super) struct State {
     pub(super) names: Vec<NameOp>,
     pub(super) steps: u64,
     pub(super) syncs: u64,
+    pub(super) opens: u64,
     pub(super) stop_at: Option<u64>,
     pub(super) stopped: bool,
-    pub(super) failures: BTreeMap<u64, i32>,
+    pub(super) failures: BTreeMap<u64, Failure>,
+    /// What the n-th opening of a file or directory fails with.
+    pub(super) failed_opens: BTreeMap<u64, i32>,
+    pub(super) all_opens_fail: Option<i32>,
     pub(super) sync_faults: BTreeMap<u64, SyncFault>,
     pub(super) all_syncs_fail: Option<i32>,
     pub(super) lies_below: Option<PathBuf>,
@@ -170,9 +183,12 @@ impl State {
             names: Vec::new(),
             steps: 0,
             syncs: 0,
+            opens: 0,
             stop_at: None,
             stopped: false,
             failures: BTreeMap::new(),
+            failed_opens: BTreeMap::new(),
+            all_opens_fail: None,
             sync_faults: BTreeMap::new(),
             all_syncs_fail: None,
             lies_below: None,
@@ -204,7 +220,26 @@ impl State {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{} {}", self.steps, what()));
         }
-        Ok(self.failures.get(&self.steps).map(|&code| errno(code)))
+        match self.failures.get(&self.steps) {
+            Some(&Failure::Refused(code)) => Err(errno(code)),
+            Some(&Failure::Halfway(code)) => Ok(Some(errno(code))),
+            None => Ok(None),
+        }
+    }
+
+    /// Counts the taking of a descriptor, which is no change.
+    pub(super) fn take_descriptor(&mut self) -> io::Result<()> {
+        self.alive()?;
+        self.opens += 1;
+        match self
+            .failed_opens
+            .get(&self.opens)
+            .copied()
+            .or(self.all_opens_fail)
+        {
+            Some(code) => Err(errno(code)),
+            None => Ok(()),
+        }
     }
 
     /// As `step`, for what happens wholly or not at all.
@@ -215,8 +250,9 @@ impl State {
     /// Counts a sync. `Ok(false)`: say that it worked, and do nothing.
     pub(super) fn sync_step(&mut self, what: impl FnOnce() -> String) -> io::Result<bool> {
         let nth = self.syncs + 1;
-        let failed = self.step(|| format!("{} (sync {nth})", what()))?;
-        self.syncs = nth;
+        let failed = self.step(|| format!("{} (sync {nth})", what()));
+        self.syncs += u64::from(!self.stopped);
+        let failed = failed?;
         match (failed, self.sync_faults.get(&nth), self.all_syncs_fail) {
             (Some(error), _, _) => Err(error),
             (None, Some(&SyncFault::Fail(code)), _) | (None, None, Some(code)) => Err(errno(code)),
@@ -258,6 +294,20 @@ impl State {
         }
         self.dir(at)?;
         Ok((at, name))
+    }
+
+    /// Where a directory is now; one that was removed is nowhere.
+    pub(super) fn path_of(&self, dir: u64) -> PathBuf {
+        let mut todo = vec![(ROOT, PathBuf::from("/"))];
+        while let Some((at, path)) = todo.pop() {
+            if at == dir {
+                return path;
+            }
+            if let Some(Node::Dir(found)) = self.nodes.get(&at) {
+                todo.extend(found.live.iter().map(|(name, id)| (*id, path.join(name))));
+            }
+        }
+        PathBuf::new()
     }
 
     pub(super) fn dir(&self, id: u64) -> io::Result<&DirNode> {

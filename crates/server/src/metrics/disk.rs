@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use disk::{Disk, Entry, File, Lock, Metadata, Open};
+use disk::{Dir, Disk, Entry, File, Lock, Metadata, Open};
 
 use super::Metrics;
 use super::histogram::{Histogram, USUAL};
@@ -107,12 +107,16 @@ impl Disk for MeasuredDisk {
         self.disk.remove_dir_all(path)
     }
 
-    /// Without a descriptor a directory cannot even be opened: no sync was tried, so none has failed,
-    /// and nothing is acknowledged before this one is done.
+    fn open_dir(&self, dir: &Path) -> io::Result<Arc<dyn Dir>> {
+        self.disk.open_dir(dir)
+    }
+
+    /// Who did not open the directory before the names in it changed waits for a descriptor: no sync was tried, so
+    /// none has failed, and nothing is acknowledged before this one is done.
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut warned = false;
         loop {
-            match self.disk.sync_dir(dir) {
+            match self.disk.open_dir(dir) {
                 Err(error) if disk::lacks_descriptor(&error) => {
                     if !std::mem::replace(&mut warned, true) {
                         self.log
@@ -123,7 +127,7 @@ impl Disk for MeasuredDisk {
                     }
                     std::thread::sleep(DESCRIPTOR_PAUSE);
                 }
-                done => return done,
+                opened => return opened?.sync(),
             }
         }
     }
@@ -248,15 +252,15 @@ mod tests {
         let dir = Path::new("/data");
         disk.create_dir_all(dir).unwrap();
         for (nth, errno) in [(1, Errno::MFILE), (2, Errno::NFILE)] {
-            memory.fail_sync(nth, errno.raw_os_error());
+            memory.fail_open(nth, errno.raw_os_error());
         }
         disk.sync_dir(dir).unwrap();
-        assert_eq!(memory.syncs(), 3);
-        memory.fail_sync(4, Errno::IO.raw_os_error());
+        assert_eq!((memory.opens(), memory.syncs()), (3, 1));
+        memory.fail_sync(2, Errno::IO.raw_os_error());
         assert_eq!(
             disk.sync_dir(dir).unwrap_err().raw_os_error(),
             Some(Errno::IO.raw_os_error())
         );
-        assert_eq!(memory.syncs(), 4);
+        assert_eq!((memory.opens(), memory.syncs()), (4, 2));
     }
 }

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
-use disk::Disk;
+use disk::{Disk, File};
 
 use crate::batch::BucketBatch;
 use crate::check::Checker;
+use crate::error::is_out_of_space;
 use crate::free_pages;
 use crate::meta::Meta;
 use crate::node::Op;
@@ -206,7 +207,10 @@ impl Db {
         let pins: Vec<u64> = lock(&inner.current).pins.keys().copied().collect();
         writer.space.begin(before.txid, &pins);
         match inner.write_tree(&mut writer, &snapshot, batch) {
-            Ok((meta, dirty)) => inner.finish(&mut writer, meta, dirty),
+            Ok((meta, dirty)) => {
+                inner.make_durable(&mut writer, &meta)?;
+                Ok(inner.keep(&mut writer, meta, dirty))
+            }
             Err(error) => {
                 writer.space.undo();
                 Err(error)
@@ -291,13 +295,7 @@ impl Inner {
         };
         let rewritten = found.rewrite(&*self.pager.file);
         rewritten.map_err(|source| self.pager.io("make durable what was found in it", source))?;
-        if let Err(source) = self.sync() {
-            self.poisoned.store(true, Ordering::Release);
-            return Err(Error::SyncFailed {
-                file: self.pager.path.clone(),
-                source,
-            });
-        }
+        self.sync().map_err(|source| self.poison(source))?;
         writer.unsettled = None;
         self.settled.store(true, Ordering::Release);
         Ok(())
@@ -365,24 +363,43 @@ impl Inner {
         Ok(())
     }
 
-    /// Sync, meta page, sync; then readers get the new state. From the first sync on there is no way back.
-    fn finish(&self, writer: &mut Writer, meta: Meta, dirty: Vec<Dirty>) -> Result<Commit, Error> {
+    /// Sync, meta page, sync. There is no way back from a failure, but for a full disk that has taken nothing of the
+    /// meta page.
+    ///
+    /// That happens on file systems that copy on write: there a page that exists takes space too. A meta page that was
+    /// written must never be taken back, since the next attempt puts other pages where this one's lie: a crash in
+    /// between would find a valid meta page that leads to them. So the commit is undone only if what the file has in
+    /// this place was read before the write and is the same after it. What the system holds of a file is all that it
+    /// can ever bring to the disk, and a write goes from the front to the back: the new meta, which lies at the front
+    /// in one sector, was then never there. The disk is where it was before this write: the other slot has the state
+    /// before, durable and with all its pages, and this one no newer state.
+    fn make_durable(&self, writer: &mut Writer, meta: &Meta) -> Result<(), Error> {
+        self.sync().map_err(|source| self.poison(source))?;
+        let file = &*self.pager.file;
         let slot = meta.txid % 2;
-        let durable = self
-            .sync()
-            .and_then(|()| {
-                self.pager
-                    .file
-                    .write_at(&meta.encode(slot), slot * self.pager.page_size as u64)
-            })
-            .and_then(|()| self.sync());
-        if let Err(source) = durable {
-            self.poisoned.store(true, Ordering::Release);
-            return Err(Error::SyncFailed {
-                file: self.pager.path.clone(),
-                source,
-            });
+        let at = slot * self.pager.page_size as u64;
+        let before = FoundMeta::read(file, at);
+        match file.write_at(&meta.encode(slot), at) {
+            Ok(()) => self.sync().map_err(|source| self.poison(source)),
+            Err(source) if is_out_of_space(&source) && is_as_before(file, at, before) => {
+                writer.space.undo();
+                Err(self.pager.io("write its meta page", source))
+            }
+            Err(source) => Err(self.poison(source)),
         }
+    }
+
+    /// Nothing more is committed: nobody knows what is on the disk.
+    fn poison(&self, source: std::io::Error) -> Error {
+        self.poisoned.store(true, Ordering::Release);
+        Error::SyncFailed {
+            file: self.pager.path.clone(),
+            source,
+        }
+    }
+
+    /// Readers get the new state, which is durable.
+    fn keep(&self, writer: &mut Writer, meta: Meta, dirty: Vec<Dirty>) -> Commit {
         let pages_freed = writer.space.keep(meta.txid);
         writer.old_freelist = None;
         let mut bytes_written = 0;
@@ -402,11 +419,11 @@ impl Inner {
             root: OnceLock::new(),
         };
         lock(&self.current).state = Arc::new(state);
-        Ok(Commit {
+        Commit {
             txid: meta.txid,
             bytes_written,
             pages_freed,
-        })
+        }
     }
 
     fn sync(&self) -> std::io::Result<()> {
@@ -429,6 +446,11 @@ impl Drop for Pin {
             }
         }
     }
+}
+
+/// Whether the file has the bytes of a meta page that it had before.
+fn is_as_before(file: &dyn File, at: u64, before: std::io::Result<FoundMeta>) -> bool {
+    matches!((before, FoundMeta::read(file, at)), (Ok(before), Ok(now)) if before == now)
 }
 
 /// Changes one bucket. The result is what happens to its element: `None` nothing, `Some(None)` it is removed.

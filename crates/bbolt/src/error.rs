@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Why a call on a data file failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The operating system refused. During a commit, and before its meta page is written, nothing has
+    /// The operating system refused. During a commit, as long as nothing of its meta page is written, nothing has
     /// changed: the same batch may be committed again (see [`Error::is_out_of_space`]).
     #[error("{}: cannot {action}: {source}", file.display())]
     Io {

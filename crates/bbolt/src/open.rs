@@ -27,13 +27,14 @@ pub(crate) struct Opened {
 }
 
 /// A meta page as it was found, and where it lies.
+#[derive(PartialEq, Eq)]
 pub(crate) struct FoundMeta {
     at: u64,
     bytes: Vec<u8>,
 }
 
 impl FoundMeta {
-    fn read(file: &dyn File, at: u64) -> std::io::Result<FoundMeta> {
+    pub(crate) fn read(file: &dyn File, at: u64) -> std::io::Result<FoundMeta> {
         let mut bytes = vec![0; META_BYTES];
         let read = file.read_at(&mut bytes, at)?;
         bytes.truncate(read);

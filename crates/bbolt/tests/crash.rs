@@ -16,6 +16,8 @@ use disk::mem::{CrashMode, MemDisk};
 const PATH: &str = "/data/db";
 const COMMITS: usize = 8;
 const SEEDS: u64 = 6;
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
 
 fn options() -> Options {
     Options {
@@ -219,8 +221,6 @@ fn fail_everywhere(errno: i32) {
 
 #[test]
 fn an_error_before_the_meta_page_is_survived_and_a_failed_sync_is_final() {
-    const EIO: i32 = 5;
-    const ENOSPC: i32 = 28;
     fail_everywhere(EIO);
     fail_everywhere(ENOSPC);
 }
@@ -336,4 +336,79 @@ fn a_full_disk_is_an_error_that_passes() {
             .map(|value| value.len()),
         Some(50_000)
     );
+}
+
+/// The file after so many commits.
+fn committed(disk: &MemDisk, batches: &[Batch]) -> Db {
+    let db = Db::open(&disk.shared(), Path::new(PATH), options()).unwrap();
+    for batch in batches {
+        db.commit(batch).unwrap();
+    }
+    db
+}
+
+/// The step that writes the meta page of the last of these commits: the sync that comes after it is the last one.
+fn meta_step(batches: &[Batch]) -> u64 {
+    let disk = new_disk();
+    committed(&disk, batches);
+    disk.steps() - 1
+}
+
+/// As a file system does that copies on write. The commit that comes then takes the same pages for other content: a
+/// crash in it must not find the meta page of the one that was refused.
+#[test]
+fn a_disk_too_full_for_a_meta_page_is_an_error_that_passes() {
+    let (batches, models) = workload();
+    for at in 0..COMMITS {
+        let mut larger = batches[at].clone();
+        let mut model = models[at + 1].clone();
+        for number in 100..140 {
+            let (key, value) = (common::key(number), vec![7; 100]);
+            larger.put(b"key", Bytes::from(key.clone()), Bytes::from(value.clone()));
+            model.entry(b"key".to_vec()).or_default().insert(key, value);
+        }
+        let models = [models[at].clone(), model, models[at + 1].clone()];
+        let meta_step = meta_step(&batches[..=at]);
+        for step in 0.. {
+            let disk = new_disk();
+            let db = committed(&disk, &batches[..at]);
+            disk.refuse_at(meta_step, ENOSPC);
+            let error = db.commit(&batches[at]).unwrap_err();
+            assert!(error.is_out_of_space(), "commit {at}: {error}");
+            assert!(db.check().is_empty(), "commit {at}");
+            assert!(dump(&db.snapshot()) == models[0], "commit {at}");
+            disk.stop_at(disk.steps() + step);
+            let done = step > 0 && db.commit(&larger).is_ok();
+            let expected = usize::from(done)..=usize::from(step > 0);
+            for mode in CrashMode::ALL {
+                for seed in 0..SEEDS {
+                    judge(&disk.crash(seed, mode), expected.clone(), &models).unwrap_or_else(|what| {
+                        panic!("commit {at} step {step} {mode:?} seed {seed}: {what}")
+                    });
+                }
+            }
+            if done {
+                assert!(db.check().is_empty());
+                break;
+            }
+        }
+    }
+}
+
+/// What the system has of a new meta page may be on the disk: no other commit may follow.
+#[test]
+fn a_meta_page_that_was_written_in_part_is_the_end() {
+    let (batches, models) = workload();
+    for at in 0..COMMITS {
+        let disk = new_disk();
+        let db = committed(&disk, &batches[..at]);
+        disk.fail_at(meta_step(&batches[..=at]), ENOSPC);
+        let error = db.commit(&batches[at]).unwrap_err();
+        assert!(matches!(error, Error::SyncFailed { .. }), "{error}");
+        let error = db.commit(&batches[at]).unwrap_err();
+        assert!(matches!(error, Error::Poisoned { .. }), "{error}");
+        for mode in CrashMode::ALL {
+            judge(&disk.crash(1, mode), at..=at + 1, &models).unwrap();
+        }
+    }
 }

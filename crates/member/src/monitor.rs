@@ -36,6 +36,11 @@ impl MemberVersions {
         versions.collect::<Option<Vec<Version>>>()?.into_iter().min()
     }
 
+    /// Whether every member's version is known.
+    pub(crate) fn know_all(&self, membership: &Membership) -> bool {
+        self.lowest(membership).is_some()
+    }
+
     fn all_are(&self, membership: &Membership, version: Version) -> bool {
         let mut ids = membership.members.keys();
         ids.all(|id| self.by_id.get(id) == Some(&version))

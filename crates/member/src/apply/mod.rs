@@ -86,6 +86,9 @@ pub struct Apply {
     /// Answers that wait for more than the publication.
     held: Vec<Held>,
     monitor_at: Instant,
+    /// The term that this member began as its leader, and until when the first version of a new cluster waits
+    /// for what the others run.
+    first_version: Option<(u64, Instant)>,
     downgrade_check_at: Instant,
     /// The attributes are in the log: the member serves when the versions are known, or then.
     ready_until: Option<Instant>,
@@ -228,6 +231,7 @@ impl Apply {
             answers: vec![Vec::new(); fronts],
             held: Vec::new(),
             monitor_at: now + MONITOR_EVERY,
+            first_version: None,
             downgrade_check_at: now + parts.config.downgrade_check_time,
             ready_until: None,
             // A member that is restarted often would never purge if the first time were later.
@@ -339,7 +343,7 @@ impl Apply {
             },
             ToApply::SendSnapshot(message) => self.send_snapshot(message, router),
             ToApply::Install(snapshot) => self.install(snapshot, router),
-            ToApply::PeerVersions(others) => self.versions.heard(self.shared.member_id, others),
+            ToApply::PeerVersions(others) => self.peer_versions(others, now, router),
             ToApply::PeerHash(answer) => self.peer_hash(&answer, now, router),
             ToApply::PeerAnswered { id, answer } => self.peer_answered(id, answer, now),
             ToApply::ReadConfirmed { id, index } => {
@@ -519,6 +523,7 @@ impl Apply {
         }
         if self.is_leader() && self.role.term == term {
             self.promote(now, router);
+            self.first_version = Some((term, now + MONITOR_EVERY));
             self.look_at_cluster_version(now, router);
         }
     }

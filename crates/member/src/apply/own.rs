@@ -172,6 +172,10 @@ impl Apply {
         if self.own.has(|own| matches!(own, Own::ClusterVersion(_))) {
             return;
         }
+        if let Some(until) = self.first_version_waits(now) {
+            self.monitor_at = self.monitor_at.min(until);
+            return;
+        }
         let membership = self.machine.membership();
         let Some(version) = monitor::cluster_version(membership, &self.versions) else {
             return;
@@ -190,6 +194,35 @@ impl Apply {
             ..InternalRaftRequest::default()
         };
         self.own.send(Own::ClusterVersion(version), request, now, router);
+    }
+
+    /// Until when a new cluster gets no version: etcd's leader asks the others before it decides, and takes
+    /// the lowest version there is only for members that do not answer.
+    fn first_version_waits(&self, now: Instant) -> Option<Instant> {
+        let membership = self.machine.membership();
+        if membership.version.is_some() || self.versions.know_all(membership) {
+            return None;
+        }
+        let (_, until) = self.first_version.filter(|(term, _)| *term == self.role.term)?;
+        (now < until).then_some(until)
+    }
+
+    /// What the others run. The first version of a new cluster has waited for it; who has not answered will
+    /// not be waited for any longer.
+    pub(super) fn peer_versions(
+        &mut self,
+        others: BTreeMap<u64, Version>,
+        now: Instant,
+        router: &dyn Router,
+    ) {
+        self.versions.heard(self.shared.member_id, others);
+        let began = self.first_version.filter(|(term, _)| *term == self.role.term);
+        if let Some((term, _)) = began.filter(|_| self.is_leader()) {
+            self.first_version = Some((term, now));
+            if self.machine.membership().version.is_none() {
+                self.look_at_cluster_version(now, router);
+            }
+        }
     }
 
     /// As the leader, ends a downgrade whose target every member runs.

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use api::clock::Instant;
 use api::version::Version;
 use bytes::Bytes;
 use mvcc::{EventBatch, View};
@@ -89,6 +90,12 @@ pub enum ToPersist {
     },
     /// A segment was preallocated.
     Spare(SpareMade),
+    /// The member stops. What a full disk refuses is given up from now on, but for a leader that may yet hand
+    /// leadership on: it has time for that until then.
+    Stopping {
+        /// When the time for the hand-over ends.
+        until: Instant,
+    },
     /// The last message: writes what is pending and ends in [`crate::Router::stopped`].
     Stop,
 }

@@ -36,6 +36,8 @@ pub struct Persist {
     refused: VecDeque<Unsaved>,
     /// When to try again; `Some` while the disk is full.
     retry_at: Option<Instant>,
+    /// Set when the member stops: how long a full disk is waited for that a leader may hand over meanwhile.
+    stopping: Option<Instant>,
     /// Whether a spare segment is being made.
     spare_out: bool,
     /// Not before this moment is the making of a spare segment tried again.
@@ -76,6 +78,7 @@ impl Persist {
             wal: Some(wal),
             refused: VecDeque::new(),
             retry_at: None,
+            stopping: None,
             spare_out: false,
             spare_at: Instant::default(),
             segment_at: Instant::default(),
@@ -102,6 +105,12 @@ impl Persist {
                 }
                 ToPersist::Installed { index } => self.release(index, router),
                 ToPersist::Spare(done) => self.take_spare(done, now, router),
+                ToPersist::Stopping { until } => {
+                    self.stopping = Some(until);
+                    if self.retry_at.is_some() {
+                        self.retry(now, router);
+                    }
+                }
                 ToPersist::Stop => {
                     self.sync(now, router);
                     self.stop(router);
@@ -109,6 +118,9 @@ impl Persist {
             }
         }
         self.sync(now, router);
+        if self.retry_at.is_some() && self.stopping.is_some_and(|until| self.gives_up(until, now)) {
+            self.give_up(router);
+        }
         self.grow(now, router);
     }
 
@@ -138,6 +150,26 @@ impl Persist {
             );
             router.to_decide(ToDecide::DiskFull(FullDisk::Log, true));
         }
+    }
+
+    /// Whether nobody is served by waiting for room any longer: the member stops, and does not lead others.
+    fn gives_up(&self, until: Instant, now: Instant) -> bool {
+        let leads = self.shared.pulse.leader() == self.shared.member_id;
+        let is_alone = self.shared.facts().members.len() < 2;
+        !leads || is_alone || now >= until
+    }
+
+    /// Ends the log without what a full disk refuses. Nothing of that was ever acknowledged: it was not synced.
+    fn give_up(&mut self, router: &dyn Router) {
+        router.log(
+            LogLine::warn(
+                "stopping without space for the log; what it could not take was never acknowledged",
+            )
+            .with("path", self.wal_dir.display().to_string())
+            .with("refused-writes", self.refused.len() as u64),
+        );
+        self.forget();
+        self.stop(router);
     }
 
     /// Appends a batch; gives it back if the disk is full.
@@ -379,17 +411,28 @@ impl Persist {
         let Some(wal) = self.wal.take() else { return };
         match wal.close() {
             Ok(()) => router.stopped(),
+            // What did not fit is a commit index, which the log can do without, or the cutting of half a record off
+            // its end, which the next start does.
+            Err(error) if error.is_no_space() => {
+                router.log(LogLine::warn("no space to end the log").with("error", error.to_string()));
+                router.stopped();
+            }
             Err(error) => self.fail(&error, router),
         }
     }
 
-    fn fail(&mut self, error: &wal::Error, router: &dyn Router) {
-        self.wal = None;
+    /// Nothing is written or said any more.
+    fn forget(&mut self) {
         self.refused.clear();
         self.retry_at = None;
         self.unsynced = None;
         self.messages.clear();
         self.snapshot = None;
+    }
+
+    fn fail(&mut self, error: &wal::Error, router: &dyn Router) {
+        self.wal = None;
+        self.forget();
         router.log(LogLine::new(Level::Error, "failed to write the log").with("error", error.to_string()));
         self.shared
             .fail(router, &self.wal_dir.display().to_string(), error.to_string());
@@ -410,7 +453,7 @@ pub struct SpareMade(Result<wal::Spare, wal::Error>);
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::path::Path;
 
     use api::version::Line;
@@ -421,9 +464,9 @@ mod tests {
     use crate::message::{SaveBatch, ToCommitter, ToFront};
     use crate::peer::ToPeer;
 
-    /// Keeps what goes to the apply stage, and why the member ended.
+    /// Keeps what goes to the apply stage, why the member ended, and how often it said that it had stopped.
     #[derive(Default)]
-    struct Kept(RefCell<Vec<ToApply>>, RefCell<Vec<Fatal>>);
+    struct Kept(RefCell<Vec<ToApply>>, RefCell<Vec<Fatal>>, Cell<usize>);
 
     impl crate::log::Log for Kept {
         fn log(&self, _line: LogLine) {}
@@ -442,7 +485,9 @@ mod tests {
         fn fatal(&self, fatal: Fatal) {
             self.1.borrow_mut().push(fatal);
         }
-        fn stopped(&self) {}
+        fn stopped(&self) {
+            self.2.set(self.2.get() + 1);
+        }
     }
 
     const WAL: &str = "/data/wal";
@@ -588,6 +633,95 @@ mod tests {
                 saved: false
             }]
         ));
+    }
+
+    /// A log of two entries, on whose disk there is no room for a third; a later one must not get in its place.
+    fn full(disk: &MemDisk, router: &Kept) -> Persist {
+        let mut persist = persist(disk);
+        let own = vec![entry(1), entry(2)];
+        persist.handle(&mut vec![batch(2, own, None)], Instant::default(), router);
+        disk.set_copy_on_write(true);
+        disk.set_space(Some(0));
+        let mut inputs = vec![batch(2, vec![entry(3)], None), batch(2, vec![entry(4)], None)];
+        persist.handle(&mut inputs, Instant::default(), router);
+        assert!(persist.next_wake().is_some());
+        persist
+    }
+
+    fn entries_left(disk: &MemDisk) -> usize {
+        let left = disk.crash(0, disk::mem::CrashMode::LoseUnsynced);
+        let (_, found) = Wal::open(&left.shared(), Path::new(WAL), &Mark::default()).unwrap();
+        found.entries.len()
+    }
+
+    #[test]
+    fn a_stop_beside_a_full_disk_waits_for_nothing() {
+        for room in [false, true] {
+            let (disk, router) = (MemDisk::new(), Kept::default());
+            let mut persist = full(&disk, &router);
+            if room {
+                disk.set_space(None);
+            }
+            let until = Instant::default();
+            persist.handle(&mut vec![ToPersist::Stopping { until }], until, &router);
+            assert_eq!(persist.next_wake(), None);
+            assert_eq!(router.2.get(), usize::from(!room), "with room it ends in order");
+            persist.handle(&mut vec![ToPersist::Stop], until, &router);
+            assert!(router.1.borrow().is_empty());
+            assert_eq!(router.2.get(), 1);
+            assert_eq!(entries_left(&disk), if room { 4 } else { 2 });
+        }
+    }
+
+    /// The disk may become full after the stop began, too.
+    #[test]
+    fn a_disk_that_is_full_during_a_stop_is_not_waited_for() {
+        let (disk, router) = (MemDisk::new(), Kept::default());
+        let mut persist = persist(&disk);
+        let until = Instant::default();
+        persist.handle(&mut vec![ToPersist::Stopping { until }], until, &router);
+        assert_eq!(router.2.get(), 0);
+        disk.fail_at(disk.steps() + 1, 28);
+        persist.handle(&mut vec![batch(1, vec![entry(1)], None)], until, &router);
+        assert_eq!(router.2.get(), 1);
+        assert_eq!(entries_left(&disk), 0);
+    }
+
+    #[test]
+    fn a_leader_beside_a_full_disk_has_time_to_hand_over() {
+        for hands_over in [false, true] {
+            let (disk, router) = (MemDisk::new(), Kept::default());
+            let mut persist = full(&disk, &router);
+            let member = |id| crate::shared::Member {
+                id,
+                name: String::new(),
+                peer_urls: Vec::new(),
+                client_urls: Vec::new(),
+                is_learner: false,
+            };
+            persist.shared.set_facts(crate::shared::Facts {
+                members: vec![member(1), member(2)],
+                ..crate::shared::Facts::default()
+            });
+            persist.shared.pulse.set_leader(2, 1);
+            let until = Instant::default() + FULL_RETRY * 3;
+            persist.handle(
+                &mut vec![ToPersist::Stopping { until }],
+                Instant::default(),
+                &router,
+            );
+            let mut waited = 0;
+            while router.2.get() == 0 {
+                let now = persist.next_wake().unwrap();
+                waited += 1;
+                if hands_over && waited == 2 {
+                    persist.shared.pulse.set_leader(3, 2);
+                }
+                persist.handle(&mut Vec::new(), now, &router);
+            }
+            assert_eq!(waited, if hands_over { 2 } else { 3 });
+            assert_eq!(entries_left(&disk), 2);
+        }
     }
 
     /// The apply stage asks for a mark at what it has applied while the leader's newer state is on its way to it.

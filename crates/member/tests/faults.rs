@@ -208,6 +208,37 @@ fn check_full_disk(room: u64, value_bytes: usize, segment_bytes: u64) {
     assert_eq!(revision(&driver), before);
 }
 
+/// What waits for room was never acknowledged, and nobody waits for it any more.
+#[test]
+fn a_stop_beside_a_full_log_ends_in_order() {
+    let config = Config {
+        segment_bytes: 30_000,
+        ..config()
+    };
+    let disk = MemDisk::new();
+    let mut driver = ready(&disk, &config);
+    // The first segment has reserved more than the disk will have.
+    for n in 0..4 {
+        driver.call(put(&format!("before{n}"), 10_000)).unwrap().unwrap();
+    }
+    disk.set_space(Some(disk.used_bytes() + 20_000));
+    let late: Vec<u64> = (0..20)
+        .map(|n| driver.propose(put(&format!("key{n}"), 10_000)))
+        .collect();
+    driver.advance(Duration::from_secs(1));
+    let waits = late.iter().filter(|id| !driver.answers.contains_key(id)).count();
+    assert!(waits > 0, "the log has room");
+    let acknowledged = driver.answers.values().filter(|answer| answer.is_ok()).count();
+    let told = driver.stop();
+    assert!(
+        told.iter()
+            .any(|line| line.msg.starts_with("stopping without space"))
+    );
+    disk.set_space(None);
+    let driver = ready(&disk.crash(1, disk::mem::CrashMode::LoseUnsynced), &config);
+    assert!(revision(&driver) as usize > 4 + acknowledged, "{acknowledged}");
+}
+
 #[test]
 fn a_full_disk_is_an_error_to_clients_and_loses_nothing() {
     // The log's segment has room, the data file has not.

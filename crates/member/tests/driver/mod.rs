@@ -21,6 +21,9 @@ use member::{
 };
 use prost::Message;
 
+/// How long a stop waits for a leader of several members to hand over.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
+
 /// The queues between the stages.
 #[derive(Default)]
 pub struct Queues {
@@ -289,6 +292,8 @@ impl Driver {
     /// The orderly stop.
     pub fn stop(mut self) -> Vec<LogLine> {
         self.queues.to_decide(ToDecide::Stop);
+        let until = self.now + REQUEST_TIMEOUT;
+        self.queues.to_persist(ToPersist::Stopping { until });
         self.advance_until(|driver| *driver.queues.stopped.borrow());
         assert_eq!(*self.queues.fatal.borrow(), None);
         self.queues.log.take()

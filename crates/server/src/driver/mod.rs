@@ -209,6 +209,8 @@ impl Driver {
     /// Begins the orderly stop; its end is `Event::Stopped`.
     pub fn stop(&self) {
         self.decide.push(ToDecide::Stop, true);
+        let until = self.clock.now() + self.patience;
+        self.persist.push(ToPersist::Stopping { until }, true);
         self.settle();
     }
 

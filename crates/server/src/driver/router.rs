@@ -50,9 +50,11 @@ impl Router for Driver {
     fn to_persist(&self, message: ToPersist) {
         let urgent = match &message {
             ToPersist::Save(batch) => batch.is_urgent(),
-            ToPersist::Snapshot(_) | ToPersist::Installed { .. } | ToPersist::Spare(_) | ToPersist::Stop => {
-                true
-            }
+            ToPersist::Snapshot(_)
+            | ToPersist::Installed { .. }
+            | ToPersist::Spare(_)
+            | ToPersist::Stopping { .. }
+            | ToPersist::Stop => true,
         };
         self.persist.push(message, urgent);
     }

@@ -3,13 +3,16 @@
 
 mod driver;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use api::etcdserverpb::{InternalRaftRequest, PutRequest};
+use api::etcdserverpb::{CompactionRequest, InternalRaftRequest, PutRequest};
 use api::raftpb::{ConfChange, ConfChangeType};
 use disk::Disk;
+use disk::mem::{CrashMode, MemDisk};
+use driver::Driver;
 use driver::trio::Trio;
-use member::frontend::AskDecide;
+use member::frontend::{AskApply, AskDecide};
 use member::{Config, Router, ToDecide, ToPeer};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -59,6 +62,27 @@ fn received(trio: &Trio, at: usize) -> usize {
     let names = trio.disks[at].list(&trio.configs[at].snap_dir()).unwrap();
     let is_received = |name: &str| name.ends_with(".snap.db");
     names.iter().filter(|entry| is_received(&entry.name)).count()
+}
+
+fn received_path(trio: &Trio, at: usize) -> PathBuf {
+    let snap_dir = trio.configs[at].snap_dir();
+    let names = trio.disks[at].list(&snap_dir).unwrap();
+    let mut received = names.iter().filter(|entry| entry.name.ends_with(".snap.db"));
+    snap_dir.join(&received.next().unwrap().name)
+}
+
+/// The entry that a data file is at.
+fn index(disk: &MemDisk, path: &Path) -> u64 {
+    let db = bbolt::Db::open(&disk.shared(), path, bbolt::Options::default()).unwrap();
+    mvcc::schema::consistent_index(&db.snapshot()).unwrap().0
+}
+
+fn set_index(disk: &MemDisk, path: &Path, index: u64) {
+    let db = bbolt::Db::open(&disk.shared(), path, bbolt::Options::default()).unwrap();
+    let mut batch = bbolt::Batch::new();
+    let index = index.to_be_bytes().to_vec();
+    batch.put(b"meta", b"consistent_index".as_slice().into(), index.into());
+    db.commit(&batch).unwrap();
 }
 
 fn hash(view: &mvcc::View) -> u32 {
@@ -122,17 +146,8 @@ fn a_received_data_file_that_is_too_old_ends_the_member() {
     trio.members[behind].jobs_are_frozen = true;
     trio.until("a state comes", |trio| received(trio, behind) == 1);
 
-    let snap_dir = trio.configs[behind].snap_dir();
-    let names = trio.disks[behind].list(&snap_dir).unwrap();
-    let name = names.iter().find(|entry| entry.name.ends_with(".snap.db"));
-    let path = snap_dir.join(&name.unwrap().name);
-    let shared = trio.disks[behind].shared();
-    let db = bbolt::Db::open(&shared, &path, bbolt::Options::default()).unwrap();
-    let mut batch = bbolt::Batch::new();
-    let index = 7u64.to_be_bytes().to_vec();
-    batch.put(b"meta", b"consistent_index".as_slice().into(), index.into());
-    db.commit(&batch).unwrap();
-    drop(db);
+    let path = received_path(&trio, behind);
+    set_index(&trio.disks[behind], &path, 7);
 
     trio.members[behind].jobs_are_frozen = false;
     let driver = &mut trio.members[behind];
@@ -142,6 +157,147 @@ fn a_received_data_file_that_is_too_old_ends_the_member() {
         fatal.contains("/data/member/snap/db") && fatal.contains("is at index 7, and should be at"),
         "{fatal}"
     );
+}
+
+/// The member ends between the log's word for a state and its installation: the next start installs it, if it is what the
+/// log says. What is older would leave a gap that nobody notices.
+#[test]
+fn a_start_installs_a_received_data_file_that_is_as_new_as_the_log_says() {
+    let mut trio = Trio::start(short_logs);
+    let leader = trio.leader();
+    let [behind, _] = others(leader);
+    trio.paused.insert(behind);
+    write(&mut trio, leader);
+    trio.paused.remove(&behind);
+    trio.members[behind].jobs_are_frozen = true;
+    trio.until("a state comes", |trio| {
+        said(trio, behind, "applying snapshot") == 1
+    });
+    trio.pass(SECOND);
+    let path = received_path(&trio, behind);
+    let config = trio.configs[behind].clone();
+    // What a power failure would leave now.
+    let left = || trio.disks[behind].crash(1, CrashMode::LoseUnsynced);
+    let disk = left();
+    let mark = index(&disk, &path);
+    assert!(mark > 40 && index(&disk, &config.db_path()) < mark);
+    let driver = Driver::open(&disk.shared(), &config, 1).unwrap();
+    assert_eq!(driver.member.shared.applied(), mark);
+    assert_eq!(driver.member.views.load().revision, 41);
+    drop(driver);
+    assert_eq!(index(&disk, &config.db_path()), mark);
+
+    for too_old in [mark - 1, 7, 0] {
+        let disk = left();
+        let before = index(&disk, &config.db_path());
+        set_index(&disk, &path, too_old);
+        let refused = Driver::open(&disk.shared(), &config, 1)
+            .err()
+            .unwrap()
+            .to_string();
+        let words = format!(
+            "database file ({} index {too_old}) does not match with snapshot (index {mark})",
+            path.display()
+        );
+        assert!(refused.contains(&words), "{refused}");
+        // Nothing has taken the place of anything.
+        assert_eq!(index(&disk, &config.db_path()), before);
+        assert_eq!(index(&disk, &path), too_old);
+    }
+}
+
+/// It comes while one is behind, and `begin` has left something on its way to that one's data file, or reading it, which
+/// `end` lets go. What is on its way belongs to the store that is replaced.
+fn check_waits(begin: fn(&mut Trio, usize, usize), end: fn(&mut Trio, usize)) {
+    for seed in 0..8 {
+        let mut trio = Trio::start_with(seed, short_logs);
+        let leader = trio.leader();
+        let [behind, _] = others(leader);
+        write(&mut trio, leader);
+        trio.pass(SECOND);
+        begin(&mut trio, leader, behind);
+        trio.paused.insert(behind);
+        write(&mut trio, leader);
+        trio.paused.remove(&behind);
+        trio.until("a state comes", |trio| {
+            said(trio, behind, "applying snapshot") == 1
+        });
+        trio.pass(SECOND);
+        assert_eq!(said(&trio, behind, "applied snapshot"), 0, "seed {seed}");
+        end(&mut trio, behind);
+        trio.until("it catches up", |trio| {
+            let applied = |at: usize| trio.members[at].member.shared.applied();
+            applied(behind) == applied(leader)
+        });
+        assert_eq!(said(&trio, behind, "applied snapshot"), 1, "seed {seed}");
+        trio.call(behind, put("after", 10));
+        trio.pass(SECOND);
+        let views = [leader, behind].map(|at| trio.members[at].member.views.load());
+        assert_eq!(hash(&views[0]), hash(&views[1]), "seed {seed}");
+        let (disk, path) = (trio.disks[behind].clone(), trio.configs[behind].db_path());
+        drop((views, trio));
+        let db = bbolt::Db::open(&disk.shared(), &path, bbolt::Options::default()).unwrap();
+        assert!(db.check().is_empty(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_state_waits_for_the_commit_that_is_out() {
+    let begin = |trio: &mut Trio, leader: usize, behind: usize| {
+        trio.members[behind].file_is_frozen = true;
+        trio.call(leader, put("last", 10));
+        trio.until("a commit is out", |trio| trio.members[behind].is_committing());
+    };
+    check_waits(begin, |trio, behind| trio.members[behind].file_is_frozen = false);
+}
+
+#[test]
+fn a_state_waits_for_the_step_of_a_compaction() {
+    let begin = |trio: &mut Trio, leader: usize, behind: usize| {
+        trio.members[behind].jobs_are_frozen = true;
+        let compaction = CompactionRequest {
+            revision: 20,
+            physical: false,
+        };
+        trio.call(
+            leader,
+            InternalRaftRequest {
+                compaction: Some(compaction),
+                ..InternalRaftRequest::default()
+            },
+        );
+        trio.until("a step is out", |trio| trio.members[behind].jobs() > 0);
+    };
+    check_waits(begin, |trio, behind| {
+        let driver = &mut trio.members[behind];
+        assert_eq!(driver.jobs(), 1, "the state is not opened beside it");
+        driver.jobs_are_frozen = false;
+    });
+}
+
+/// What was applied meanwhile is not committed between the two: that commit would come back to the wrong store.
+#[test]
+fn a_state_follows_a_defragmentation_without_a_commit_between_them() {
+    let begin = |trio: &mut Trio, leader: usize, behind: usize| {
+        trio.members[behind].jobs_are_frozen = true;
+        trio.members[behind].ask(|id| AskApply::Defragment { id });
+        trio.until("the copy is begun", |trio| trio.members[behind].jobs() > 0);
+        trio.call(leader, put("last", 10));
+    };
+    check_waits(begin, |trio, behind| {
+        let driver = &mut trio.members[behind];
+        driver.file_is_frozen = true;
+        driver.jobs_are_frozen = false;
+        while driver.jobs() > 0 {
+            driver.turn();
+        }
+        // The copy is made, and the state is not opened yet.
+        driver.jobs_are_frozen = true;
+        trio.pass(SECOND);
+        trio.members[behind].jobs_are_frozen = false;
+        trio.pass(SECOND);
+        trio.members[behind].file_is_frozen = false;
+    });
 }
 
 /// The learner is gone in the received state, and the entry that adds it is applied before that.

@@ -1,6 +1,7 @@
 //! The data file at the start: opened, compared with the log, refused if another release or cluster
 //! must have it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use api::version::{Line, Version};
@@ -67,6 +68,7 @@ pub(super) fn open_with_log(disk: &Arc<dyn Disk>, config: &Config, log: &dyn Log
                 ),
             });
         }
+        check_received(disk, &received, mark.index)?;
         drop(held);
         log.log(
             LogLine::info("Recovering from snapshot backend")
@@ -90,6 +92,30 @@ pub(super) fn open_with_log(disk: &Arc<dyn Disk>, config: &Config, log: &dyn Log
             open_db(disk, config)
         }
     }
+}
+
+/// Refuses a state of the leader that is older than the log's word for it, before it takes the place of anything: entries
+/// are applied from the mark on, and those in between would be missed by nobody (etcd: server/etcdserver/bootstrap.go,
+/// recoverSnapshot).
+fn check_received(disk: &Arc<dyn Disk>, received: &Path, mark_index: u64) -> Result<(), Error> {
+    let options = bbolt::Options {
+        read_only: true,
+        ..bbolt::Options::default()
+    };
+    let db = Db::open(disk, received, options).map_err(|error| open_error(received, error))?;
+    let (index, _) =
+        schema::consistent_index(&db.snapshot()).map_err(|error| Error::damaged(received, error))?;
+    if index < mark_index {
+        return Err(Error::Damaged {
+            path: received.to_path_buf(),
+            reason: format!(
+                "database file ({} index {index}) does not match with snapshot (index {mark_index}): the entries \
+                 between them are missing; restore the member from a snapshot, or remove it and add it again",
+                received.display()
+            ),
+        });
+    }
+    Ok(())
 }
 
 /// The newest snapshot record of the log that may be started from.
@@ -118,11 +144,17 @@ pub(crate) fn db_options(config: &Config) -> bbolt::Options {
 
 fn open_db(disk: &Arc<dyn Disk>, config: &Config) -> Result<Db, Error> {
     let path = config.db_path();
-    Db::open(disk, &path, db_options(config)).map_err(|error| match error {
-        bbolt::Error::Locked { .. } => Error::Locked { path },
+    Db::open(disk, &path, db_options(config)).map_err(|error| open_error(&path, error))
+}
+
+fn open_error(path: &Path, error: bbolt::Error) -> Error {
+    match error {
+        bbolt::Error::Locked { .. } => Error::Locked {
+            path: path.to_path_buf(),
+        },
         bbolt::Error::Io { source, file, .. } => Error::Io { path: file, source },
-        error => Error::damaged(&path, error),
-    })
+        error => Error::damaged(path, error),
+    }
 }
 
 /// Refuses a data file that a newer release wrote, or that has what is not there yet.

@@ -90,6 +90,8 @@ pub struct Driver {
     pub apply_is_frozen: bool,
     /// The pool's threads have no turn.
     pub jobs_are_frozen: bool,
+    /// The data file's disk does not come back from what it was asked.
+    pub file_is_frozen: bool,
     ids: RequestIds,
     tick: Duration,
     ticked: Instant,
@@ -118,6 +120,7 @@ impl Driver {
             decide_is_frozen: false,
             apply_is_frozen: false,
             jobs_are_frozen: false,
+            file_is_frozen: false,
             ids,
             tick: config.tick,
             ticked: now,
@@ -135,7 +138,7 @@ impl Driver {
                 && (!queues.persist.borrow().is_empty() || due(self.member.persist.next_wake())),
             !self.apply_is_frozen
                 && (!queues.apply.borrow().is_empty() || due(self.member.apply.next_wake())),
-            !queues.committer.borrow().is_empty(),
+            !self.file_is_frozen && !queues.committer.borrow().is_empty(),
             !queues.front.borrow().is_empty(),
             !self.jobs_are_frozen && !queues.jobs.borrow().is_empty(),
         ];
@@ -297,6 +300,16 @@ impl Driver {
         self.advance_until(|driver| *driver.queues.stopped.borrow());
         assert_eq!(*self.queues.fatal.borrow(), None);
         self.queues.log.take()
+    }
+
+    /// Whether something is on its way to the data file's disk.
+    pub fn is_committing(&self) -> bool {
+        !self.queues.committer.borrow().is_empty()
+    }
+
+    /// How many jobs wait for a thread of the pool.
+    pub fn jobs(&self) -> usize {
+        self.queues.jobs.borrow().len()
     }
 
     pub fn log_texts(&self) -> Vec<String> {

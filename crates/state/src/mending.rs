@@ -1,4 +1,9 @@
 //! Where a data file names other members than raft counts. Says what is to be mended; changes nothing itself.
+//!
+//! Asked at the start and for a received state, before anybody is served. etcd 3.5 keeps members in two stores, so
+//! that it has to compare them again when it has published its name and after each change of members
+//! (server/etcdserver/server.go, apply; membership/cluster.go, UpdateAttributes); it serves those of the other store all
+//! the while. Here a change is made once, in memory and in the data file alike, and leaves nothing behind.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -233,6 +233,7 @@ fn members_are_mended_in_the_data_file_too() {
     assert!(find(&rig, &[], &[]).is_empty());
     // Raft counts somebody whom the file does not know.
     assert_eq!(find(&rig, &[MEMBER, 10, 12], &[]), mending(&[10], &[]));
+    assert_eq!(find(&rig, &[MEMBER, 10], &[12]), mending(&[10], &[]));
     let both = find(&rig, &[MEMBER, 10], &[]);
     assert_eq!(both, mending(&[10], &[11]));
     rig.machine.mend_members(&both);

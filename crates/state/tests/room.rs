@@ -11,6 +11,10 @@ use common::Rig;
 
 const VALUE_BYTES: usize = 1000;
 
+/// What a pair of such a value takes in an answer: 3 bytes for a key of one, 2 for each of three small numbers, 3 before the
+/// value, and 3 before it all.
+const PAIR_BYTES: usize = 3 + 3 * 2 + 3 + VALUE_BYTES + 3;
+
 fn put(key: &str, prev_kv: bool) -> Request {
     Request::RequestPut(pb::PutRequest {
         key: key.to_string().into(),
@@ -136,4 +140,53 @@ fn a_request_by_itself_has_the_same_room() {
     };
     check(3, &range, true);
     check(2, &range, false);
+}
+
+/// A request to a member that has three pairs and room for so many bytes: how long its answer is, or how many bytes were
+/// counted until there was no room.
+fn answer(bytes_max: usize, request: &InternalRaftRequest) -> Result<usize, usize> {
+    let mut rig = Rig::new(Line::V3_7);
+    rig.machine.limit_answers(bytes_max);
+    for key in ["a", "b", "c"] {
+        rig.apply(txn(vec![put(key, false)]), false).unwrap();
+    }
+    let reply = rig.apply(request.clone(), true).unwrap().reply.unwrap();
+    reply.result.map(|bytes| bytes.len()).map_err(|status| {
+        let numbers = status.message.rsplit_once('(').unwrap().1;
+        let (counted, max) = numbers.trim_end_matches(')').split_once(" vs. ").unwrap();
+        assert_eq!(max.parse(), Ok(bytes_max));
+        counted.parse().unwrap()
+    })
+}
+
+#[test]
+fn the_bound_is_that_of_the_pairs_to_the_byte() {
+    for (pairs, request) in [
+        (3, txn(vec![all()])),
+        (3, txn(vec![delete("a", "d")])),
+        (2, txn(vec![nested(vec![delete("a", "c")])])),
+        (1, txn(vec![put("b", true)])),
+    ] {
+        let counted = answer(0, &request).unwrap_err();
+        assert_eq!(counted, pairs * PAIR_BYTES);
+        let whole = answer(counted, &request).unwrap();
+        assert!(
+            whole >= counted && whole < counted + 100,
+            "{whole} bytes for {counted}"
+        );
+        assert_eq!(answer(counted - 1, &request), Err(counted));
+    }
+}
+
+/// What would be read for an answer that nobody gets is not read.
+#[test]
+fn nothing_is_counted_behind_what_found_no_room() {
+    for later in [
+        vec![all(), all()],
+        vec![put("a", true)],
+        vec![delete("a", "d"), nested(vec![all()])],
+    ] {
+        let ops = [vec![all(), all()], later].concat();
+        assert_eq!(answer(3 * PAIR_BYTES, &txn(ops)), Err(6 * PAIR_BYTES));
+    }
 }

@@ -1,6 +1,8 @@
 //! The raft stage: proposals, ticks and acknowledgements in; entries to save and committed entries
 //! out. Never does I/O, so a tick never waits for a disk.
 
+mod resign;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,8 @@ use crate::router::Router;
 use crate::shared::Shared;
 use crate::unwritten::{self, Unwritten};
 
+use resign::NoRoom;
+
 /// Proposals that wait for a leader; more are refused as too many requests.
 const WAITING_MAX: usize = 10_000;
 
@@ -35,10 +39,6 @@ const LEARNER_READY_PERCENT: u64 = 90;
 /// refused. In a cluster the others' disks may commit what this one's has not taken: a leader with a frozen disk would
 /// fill its memory.
 const UNWRITTEN_BYTES_MAX: u64 = 128 << 20;
-
-/// A leader whose disk is stuck asks another member to lead once in so many election timeouts: an attempt that fails
-/// takes one, and is one without proposals.
-const STUCK_ATTEMPT_TIMEOUTS: u64 = 3;
 
 /// A lone voter keeps this many applied entries in memory: nobody will ask for them.
 const LONE_ENTRIES_KEPT: u64 = 64;
@@ -79,6 +79,7 @@ pub struct Decide {
     file_full: bool,
     overloaded: bool,
     unwritten: Unwritten,
+    no_room: NoRoom,
     /// Promotions that have not been decided about.
     promotions: Vec<Promotion>,
     /// Bytes of the proposals that raft has not been given yet.
@@ -179,6 +180,7 @@ impl Decide {
             file_full: false,
             overloaded: false,
             unwritten: Unwritten::default(),
+            no_room: NoRoom::new(u64::from(config.election_ticks)),
             promotions: Vec::new(),
             pending_bytes: 0,
             stopping: Stopping::No,
@@ -216,6 +218,7 @@ impl Decide {
                 self.expire(now, router);
                 self.unwritten.tick();
                 self.leave_stuck_disk(router);
+                self.leave_full_disk(router);
                 let raft = &self.raft;
                 self.archive.release(|id| raft.reads_archive_for(id), router);
             }
@@ -674,102 +677,6 @@ impl Decide {
             self.stopping = Stopping::Done;
             router.to_apply(ToApply::Stop);
         }
-    }
-
-    /// Hands leadership on when this member's own disk does not come back from a write: its heartbeats would keep the
-    /// others from electing one whose disk works (etcd issue 13527). Only where the disks of the others have committed
-    /// what this one has not taken: then they can elect, and this one's word is not needed.
-    fn leave_stuck_disk(&mut self, router: &dyn Router) {
-        if self.stopping != Stopping::No || !self.leads() || !self.unwritten.is_stuck(self.election_ticks) {
-            return;
-        }
-        let (durable, status) = (self.raft.durable_index(), self.raft.status());
-        if status.transferee != raft::NONE {
-            // Somebody is about to take over already.
-            return;
-        }
-        let can_lead = |peer: &&raft::PeerStatus| {
-            peer.id != status.id && !peer.learner && peer.recent_active && peer.matched > durable
-        };
-        let heir = status
-            .peers
-            .iter()
-            .filter(can_lead)
-            .max_by_key(|peer| peer.matched);
-        let Some(heir) = heir.filter(|_| status.hard_state.commit > durable) else {
-            return;
-        };
-        router.log(
-            LogLine::warn("the disk of the log is stuck; leadership transfer starting")
-                .with("local-member-id", format!("{:x}", status.id))
-                .with("transferee-member-id", format!("{:x}", heir.id))
-                .with("durable-index", durable)
-                .with("commit-index", status.hard_state.commit),
-        );
-        self.unwritten
-            .complained(STUCK_ATTEMPT_TIMEOUTS * self.election_ticks);
-        self.raft.transfer(heir.id);
-    }
-
-    /// Hands leadership on before the stop, if there is somebody to take it (etcd: server.go,
-    /// TryTransferLeadershipOnShutdown). Whether the wait for that has ended.
-    fn hand_over(&mut self, now: Instant, router: &dyn Router) {
-        let Stopping::HandingOver { until, asked } = self.stopping else {
-            return;
-        };
-        let status = self.raft.status();
-        let heir = status
-            .peers
-            .iter()
-            .filter(|peer| peer.id != status.id && !peer.learner && peer.recent_active)
-            .max_by_key(|peer| peer.matched);
-        match heir {
-            Some(heir) if status.soft_state.role == raft::Role::Leader && now < until => {
-                if !asked {
-                    router.log(
-                        LogLine::info("leadership transfer starting")
-                            .with("local-member-id", format!("{:x}", status.id))
-                            .with("current-leader-member-id", format!("{:x}", status.id))
-                            .with("transferee-member-id", format!("{:x}", heir.id)),
-                    );
-                    let to = heir.id;
-                    self.raft.transfer(to);
-                    self.stopping = Stopping::HandingOver { until, asked: true };
-                }
-            }
-            _ => {
-                self.tell_handed_over(asked, router);
-                self.stopping = Stopping::Draining;
-            }
-        }
-    }
-
-    /// How the hand-over ended.
-    fn tell_handed_over(&self, asked: bool, router: &dyn Router) {
-        let own = format!("{:x}", self.raft.id());
-        let soft_state = self.raft.soft_state();
-        let leads = soft_state.role == raft::Role::Leader;
-        let leader = format!("{:x}", soft_state.leader);
-        router.log(match (asked, leads) {
-            (true, false) => LogLine::info("leadership transfer finished")
-                .with("local-member-id", own.clone())
-                .with("old-leader-member-id", own)
-                .with("new-leader-member-id", leader),
-            (true, true) => LogLine::warn("leadership transfer failed")
-                .with("local-member-id", own)
-                .with("error", error::TIMEOUT.message.to_string()),
-            (false, false) => LogLine::info("skipped leadership transfer; local server is not leader")
-                .with("local-member-id", own)
-                .with("current-leader-member-id", leader),
-            (false, true) if self.raft.conf_state().voters.len() < 2 => {
-                LogLine::info("skipped leadership transfer for single voting member cluster")
-                    .with("local-member-id", own)
-                    .with("current-leader-member-id", leader)
-            }
-            (false, true) => LogLine::warn("leadership transfer failed")
-                .with("local-member-id", own)
-                .with("error", error::UNHEALTHY.message.to_string()),
-        });
     }
 }
 

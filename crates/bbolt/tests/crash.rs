@@ -18,6 +18,7 @@ const COMMITS: usize = 8;
 const SEEDS: u64 = 6;
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
+const EMFILE: i32 = 24;
 
 fn options() -> Options {
     Options {
@@ -352,6 +353,77 @@ fn meta_step(batches: &[Batch]) -> u64 {
     let disk = new_disk();
     committed(&disk, batches);
     disk.steps() - 1
+}
+
+/// Whatever fails once, a crash right after it loses no commit that was acknowledged, and whole commits alone are found;
+/// then the file goes on, at once or opened again.
+#[test]
+fn a_crash_after_any_one_failure_loses_nothing() {
+    let (batches, models) = workload();
+    let whole = new_disk();
+    run(&whole, &batches);
+    let mut failed = 0;
+    for step in new_disk().steps() + 1..=whole.steps() {
+        for (errno, halfway) in [(ENOSPC, false), (ENOSPC, true), (EIO, false), (EIO, true)] {
+            let context = format!("step {step}, errno {errno}, halfway {halfway}");
+            let disk = new_disk();
+            match halfway {
+                true => disk.fail_at(step, errno),
+                false => disk.refuse_at(step, errno),
+            }
+            let open = || Db::open(&disk.shared(), Path::new(PATH), options());
+            let mut db = open().or_else(|_| open()).unwrap();
+            let mut at = 0;
+            while at < COMMITS {
+                let result = db.commit(&batches[at]);
+                let expected = at..=at + 1;
+                at += usize::from(result.is_ok());
+                let expected = if result.is_ok() { at..=at } else { expected };
+                if disk.steps() < step {
+                    continue;
+                }
+                for mode in CrashMode::ALL {
+                    judge(&disk.crash(step, mode), expected.clone(), &models)
+                        .unwrap_or_else(|what| panic!("{context}, {mode:?}: {what}"));
+                }
+                failed += usize::from(result.is_err());
+                if matches!(result, Err(Error::SyncFailed { .. })) {
+                    drop(db);
+                    db = open().unwrap_or_else(|error| panic!("{context}: {error}"));
+                    let found = dump(&db.snapshot());
+                    at = expected.rev().find(|at| models[*at] == found).expect(&context);
+                }
+            }
+            assert!(db.check().is_empty(), "{context}");
+            judge(
+                &disk.crash(step, CrashMode::LoseUnsynced),
+                COMMITS..=COMMITS,
+                &models,
+            )
+            .unwrap_or_else(|what| panic!("{context}: {what}"));
+        }
+    }
+    assert!(failed > 100, "{failed}");
+}
+
+#[test]
+fn any_opening_may_fail_once() {
+    let (batches, models) = workload();
+    let whole = new_disk();
+    run(&whole, &batches);
+    assert!(whole.opens() > 1);
+    for nth in 1..=whole.opens() {
+        let disk = new_disk();
+        disk.fail_open(nth, EMFILE);
+        assert_eq!(run(&disk, &batches), 0, "opening {nth}");
+        assert_eq!(run(&disk, &batches), COMMITS, "opening {nth}");
+        judge(
+            &disk.crash(nth, CrashMode::LoseUnsynced),
+            COMMITS..=COMMITS,
+            &models,
+        )
+        .unwrap();
+    }
 }
 
 /// As a file system does that copies on write. The commit that comes then takes the same pages for other content: a

@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
+use api::error::{Code, Status};
 use api::etcdserverpb as pb;
 use bytes::Bytes;
 use prost::Message;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::print::Format;
 use super::{Context, decode};
 use crate::flags::{Command, Kind, flag, parse_int, parse_radix};
 use crate::{EXIT_BAD_CONNECTION, Failure, json};
 use client::Client;
+
+/// etcd: client/v3/lease.go, retryConnWait.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 pub(super) const GRANT: Command = Command {
     path: &["lease", "grant"],
@@ -225,21 +230,42 @@ pub(super) async fn keep_alive(context: &Context) -> Result<(), Failure> {
         ));
     };
     let id = id_of(id)?;
-    let client = context.connect().await?;
+    let mut client = context.connect().await?;
     if context.parsed.is("once") {
-        let lease = super::within(context.timeout(), renew(&client, id))
+        let once = async { renew(&client, id).await.map_err(Failure::from) };
+        let lease = super::within(context.timeout(), once)
             .await
             .map_err(|failure| failure.with_code(EXIT_BAD_CONNECTION))?
             .ok_or_else(|| Failure::from(api::error::LEASE_NOT_FOUND).with_code(EXIT_BAD_CONNECTION))?;
         return print(context, &lease);
     }
-    // The client renews at a third of the granted time (etcd: client/v3/lease.go).
-    while let Some(lease) = renew(&client, id).await? {
-        print(context, &lease)?;
-        tokio::time::sleep(Duration::from_millis(
-            u64::try_from(lease.ttl).unwrap_or(1) * 1000 / 3,
-        ))
-        .await;
+    // The client renews at a third of the granted time, and tries to until that has passed, at another
+    // member where the first is lost (etcd: client/v3/lease.go).
+    let first = context.config(Vec::new()).dial_timeout + Duration::from_secs(1);
+    let mut lives_until = Instant::now() + first;
+    loop {
+        let renewed = tokio::time::timeout_at(lives_until, renew(&client, id)).await;
+        match renewed {
+            Ok(Ok(Some(lease))) => {
+                print(context, &lease)?;
+                let lives = Duration::from_secs(u64::try_from(lease.ttl).unwrap_or(1));
+                lives_until = Instant::now() + lives;
+                tokio::time::sleep(lives / 3).await;
+            }
+            Ok(Err(status)) if !matches!(status.code, Code::Unavailable | Code::Internal) => {
+                return Err(status.into());
+            }
+            Ok(Err(status)) if Instant::now() + RETRY_PAUSE < lives_until => {
+                eprintln!("{status}; trying again");
+                tokio::time::sleep(RETRY_PAUSE).await;
+                let again = tokio::time::timeout_at(lives_until, context.reconnect()).await;
+                client = match again {
+                    Ok(client) => client,
+                    Err(_) => break,
+                };
+            }
+            _ => break,
+        }
     }
     if context.printer.format == Format::Simple {
         say!("lease {id:016x} expired or revoked.");
@@ -248,12 +274,13 @@ pub(super) async fn keep_alive(context: &Context) -> Result<(), Failure> {
 }
 
 /// One renewal; `None` if the lease is gone.
-async fn renew(client: &Client, id: i64) -> Result<Option<pb::LeaseKeepAliveResponse>, Failure> {
+async fn renew(client: &Client, id: i64) -> Result<Option<pb::LeaseKeepAliveResponse>, Status> {
     let mut stream = client.stream("/etcdserverpb.Lease/LeaseKeepAlive", &[]).await?;
     stream.send(&pb::LeaseKeepAliveRequest { id }).await?;
     let answer: Bytes = stream.next().await?.unwrap_or_default();
     stream.finish()?;
-    let lease: pb::LeaseKeepAliveResponse = decode(&answer)?;
+    let lease = pb::LeaseKeepAliveResponse::decode(answer)
+        .map_err(|error| Status::with(Code::Internal, format!("the answer cannot be decoded: {error}")))?;
     Ok((lease.ttl > 0).then_some(lease))
 }
 

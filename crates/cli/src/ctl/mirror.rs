@@ -187,7 +187,7 @@ impl Mirror<'_> {
         loop {
             let client = match from.take() {
                 Some(client) => client,
-                None => self.reconnect().await,
+                None => self.context.reconnect().await,
             };
             match self.follow(&client, &mut seen).await {
                 // The member has gone, or the way to it: another may be there, or it again.
@@ -197,15 +197,6 @@ impl Mirror<'_> {
                 Err(Lost::Source(status)) => return Err(status.into()),
                 Err(Lost::For(failure)) => return Err(failure),
                 Ok(()) => eprintln!("the watch has ended; watching again from revision {}", seen + 1),
-            }
-        }
-    }
-
-    /// Tries until somebody answers: `Client::connect` pauses between its attempts.
-    async fn reconnect(&self) -> Client {
-        loop {
-            if let Ok(client) = self.context.connect().await {
-                return client;
             }
         }
     }

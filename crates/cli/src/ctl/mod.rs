@@ -409,6 +409,15 @@ impl Context {
         Ok(Client::connect(&self.config(endpoints), Some(deadline)).await?)
     }
 
+    /// Tries until somebody answers: `Client::connect` pauses between its attempts.
+    async fn reconnect(&self) -> Client {
+        loop {
+            if let Ok(client) = self.connect().await {
+                return client;
+            }
+        }
+    }
+
     /// One call within the command's time.
     async fn call<M: prost::Message>(
         &self,

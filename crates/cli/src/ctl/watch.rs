@@ -1,8 +1,10 @@
 //! watch: prints events as they come; may run a command for each; reads watches from the standard
 //! input in interactive mode.
 
+use std::convert::Infallible;
 use std::process::Command as Process;
 
+use api::error::{Code, NO_LEADER, Status};
 use api::etcdserverpb::{self as pb, watch_request::RequestUnion};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -46,6 +48,7 @@ pub(super) const WATCH: Command = Command {
     ],
 };
 
+const PATH: &str = "/etcdserverpb.Watch/Watch";
 const REQUIRE_LEADER: (&str, &str) = ("hasleader", "true");
 
 pub(super) async fn watch(context: &Context) -> Result<(), Failure> {
@@ -57,26 +60,106 @@ pub(super) async fn watch(context: &Context) -> Result<(), Failure> {
         )));
     }
     let from_env: Vec<String> = key.into_iter().chain(range_end).collect();
-    let client = context.connect().await?;
-    let mut stream = client
-        .stream("/etcdserverpb.Watch/Watch", &[REQUIRE_LEADER])
-        .await?;
+    let mut client = context.connect().await?;
     if context.parsed.is("interactive") {
+        let stream = client.stream(PATH, &[REQUIRE_LEADER]).await?;
         return interactive(context, &client, stream, &from_env).await;
     }
-    let (request, exec) = request(&context.parsed, &from_env)?;
-    stream.send(&request).await?;
-    while let Some(answer) = stream.next().await? {
-        print(context, &answer, &exec)?;
-        if decode::<pb::WatchResponse>(&answer)?.canceled {
-            break;
+    let (mut create, exec) = request(&context.parsed, &from_env)?;
+    loop {
+        match follow(context, &client, &mut create, &exec).await {
+            // The member has gone, or the way to it: another may be there, or it again.
+            Err(Lost::Way(status)) => {
+                let text = "the way to the member is lost; watching again";
+                match create.start_revision {
+                    0 => eprintln!("{status}; {text}"),
+                    from => eprintln!("{status}; {text} from revision {from}"),
+                }
+                client = context.reconnect().await;
+            }
+            Err(Lost::Watch(reason)) => {
+                if let Some(reason) = reason {
+                    eprintln!("watch was canceled ({reason})");
+                }
+                return Err(Failure::new(EXIT_INTERRUPTED, "watch is canceled by the server"));
+            }
+            Err(Lost::For(failure)) => return Err(failure),
+            Ok(never) => match never {},
         }
     }
-    Err(Failure::new(EXIT_INTERRUPTED, "watch is canceled by the server"))
+}
+
+/// Why a watch does not go on.
+enum Lost {
+    /// It can go on at another member.
+    Way(Status),
+    /// The server has ended it, with a reason that is not printed yet.
+    Watch(Option<String>),
+    For(Failure),
+}
+
+impl From<Failure> for Lost {
+    fn from(failure: Failure) -> Lost {
+        Lost::For(failure)
+    }
+}
+
+impl From<Status> for Lost {
+    /// etcd: client/v3/client.go, isHaltErr; that there is no leader ends a watch that demands one.
+    fn from(status: Status) -> Lost {
+        if status.message == NO_LEADER.message {
+            return Lost::Watch(Some(status.message.into_owned()));
+        }
+        match status.code {
+            Code::Unavailable | Code::Internal => Lost::Way(status),
+            _ => Lost::For(status.into()),
+        }
+    }
+}
+
+/// Prints what comes. `create` begins behind that afterwards, so that a next watch tells nothing twice.
+async fn follow(
+    context: &Context,
+    client: &Client,
+    create: &mut pb::WatchCreateRequest,
+    exec: &[String],
+) -> Result<Infallible, Lost> {
+    let mut stream = client.stream(PATH, &[REQUIRE_LEADER]).await?;
+    stream.send(&asking(create.clone())).await?;
+    loop {
+        let Some(answer) = stream.next().await? else {
+            return Err(Lost::Watch(None));
+        };
+        let message: pb::WatchResponse = decode(&answer)?;
+        print(context, &answer, exec)?;
+        if message.canceled {
+            return Err(Lost::Watch(None));
+        }
+        if let Some(next) = next_revision(create.start_revision, &message) {
+            create.start_revision = next;
+        }
+    }
+}
+
+/// Where a watch goes on after an answer (etcd: client/v3/watch.go, serveSubstream).
+fn next_revision(start: i64, answer: &pb::WatchResponse) -> Option<i64> {
+    let revision = answer.header.as_ref().map_or(0, |header| header.revision);
+    match answer.events.last() {
+        Some(event) => Some(event.kv.as_ref()?.mod_revision + 1),
+        // What happened before the watch was made is not asked for, unless a revision is.
+        None if answer.created => (start == 0).then_some(revision + 1),
+        None => Some(revision + 1),
+    }
+}
+
+fn asking(create: pb::WatchCreateRequest) -> pb::WatchRequest {
+    pb::WatchRequest {
+        request_union: Some(RequestUnion::CreateRequest(create)),
+    }
 }
 
 /// The watch that a parsed line asks for, and the command to run for each event.
-fn request(parsed: &Parsed, from_env: &[String]) -> Result<(pb::WatchRequest, Vec<String>), Failure> {
+fn request(parsed: &Parsed, from_env: &[String]) -> Result<(pb::WatchCreateRequest, Vec<String>), Failure> {
     let (mut keys, exec) = match parsed.separator {
         Some(at) => (parsed.args[..at].to_vec(), parsed.args[at..].to_vec()),
         None => (parsed.args.clone(), Vec::new()),
@@ -119,12 +202,7 @@ fn request(parsed: &Parsed, from_env: &[String]) -> Result<(pb::WatchRequest, Ve
         prev_kv: parsed.is("prev-kv"),
         ..pb::WatchCreateRequest::default()
     };
-    Ok((
-        pb::WatchRequest {
-            request_union: Some(RequestUnion::CreateRequest(create)),
-        },
-        exec,
-    ))
+    Ok((create, exec))
 }
 
 /// Prints one answer, and runs the command for each of its events.
@@ -224,10 +302,66 @@ fn interactive_line(line: &str, from_env: &[String]) -> Result<LineRequest, Fail
                 }
                 Err(failure) => return Err(Failure::bad_args(failure.text)),
             };
-            let (request, exec) = request(&parsed, from_env)?;
-            return Ok(Some((request, Some(exec))));
+            let (create, exec) = request(&parsed, from_env)?;
+            return Ok(Some((asking(create), Some(exec))));
         }
         Some(_) => eprintln!("Invalid command {line} (only support watch)"),
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(revision: i64, created: bool, events: &[i64]) -> pb::WatchResponse {
+        let event = |mod_revision: &i64| api::mvccpb::Event {
+            kv: Some(api::mvccpb::KeyValue {
+                mod_revision: *mod_revision,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        pb::WatchResponse {
+            header: Some(pb::ResponseHeader {
+                revision,
+                ..Default::default()
+            }),
+            created,
+            events: events.iter().map(event).collect(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_watch_goes_on_behind_what_it_has_told() {
+        assert_eq!(next_revision(0, &answer(7, true, &[])), Some(8), "from now on");
+        assert_eq!(
+            next_revision(3, &answer(7, true, &[])),
+            None,
+            "from where it was asked for"
+        );
+        assert_eq!(
+            next_revision(3, &answer(9, false, &[4, 5])),
+            Some(6),
+            "9 is not told yet"
+        );
+        assert_eq!(
+            next_revision(6, &answer(9, false, &[])),
+            Some(10),
+            "told of progress"
+        );
+    }
+
+    #[test]
+    fn what_comes_back_is_waited_for() {
+        let lost = |status: Status| match Lost::from(status) {
+            Lost::Way(_) => "way",
+            Lost::Watch(_) => "watch",
+            Lost::For(_) => "all",
+        };
+        assert_eq!(lost(Status::new(Code::Unavailable, "broken")), "way");
+        assert_eq!(lost(NO_LEADER), "watch");
+        assert_eq!(lost(Status::new(Code::PermissionDenied, "no")), "all");
+    }
 }

@@ -134,6 +134,44 @@ fn a_newer_state_may_come_while_one_is_being_opened() {
     assert!(db.check().is_empty());
 }
 
+/// Else the thread that applies would do nothing but wake up.
+#[test]
+fn a_compaction_in_hand_waits_in_peace_while_a_state_is_opened() {
+    let mut trio = Trio::start(|config| {
+        short_logs(config);
+        config.compaction_batch_limit = 1;
+        config.compaction_sleep_interval = SECOND;
+    });
+    let leader = trio.leader();
+    let [behind, _] = others(leader);
+    write(&mut trio, leader);
+    let compaction = CompactionRequest {
+        revision: 30,
+        ..CompactionRequest::default()
+    };
+    trio.call(
+        leader,
+        InternalRaftRequest {
+            compaction: Some(compaction),
+            ..InternalRaftRequest::default()
+        },
+    );
+    trio.pass(SECOND / 2);
+    trio.paused.insert(behind);
+    write(&mut trio, leader);
+    trio.members[behind].jobs_are_frozen = true;
+    trio.paused.remove(&behind);
+    trio.until("a state comes", |trio| {
+        said(trio, behind, "applying snapshot") == 1
+    });
+    // It never comes to rest otherwise.
+    trio.pass(2 * SECOND);
+    trio.members[behind].jobs_are_frozen = false;
+    trio.until("it is installed", |trio| {
+        said(trio, behind, "applied snapshot") == 1
+    });
+}
+
 /// The entries that it lacks would be missed by nobody.
 #[test]
 fn a_received_data_file_that_is_too_old_ends_the_member() {

@@ -36,6 +36,42 @@ fn put(key: &str, value: &str) -> InternalRaftRequest {
     }
 }
 
+fn compaction(revision: i64) -> InternalRaftRequest {
+    InternalRaftRequest {
+        compaction: Some(CompactionRequest {
+            revision,
+            ..CompactionRequest::default()
+        }),
+        ..InternalRaftRequest::default()
+    }
+}
+
+/// Else the thread that applies would do nothing but wake up.
+#[test]
+fn a_compaction_that_comes_while_one_reads_waits_in_peace() {
+    let disk = MemDisk::new().shared();
+    let mut driver = Driver::open(&disk, &config(), 1).unwrap();
+    assert!(driver.until_ready());
+    for n in 0..10 {
+        driver.call(put("a", &n.to_string())).unwrap().unwrap();
+    }
+    driver.advance(Duration::from_secs(1));
+    driver.jobs_are_frozen = true;
+    driver.call(compaction(5)).unwrap().unwrap();
+    driver.advance(Duration::from_secs(1));
+    driver.call(compaction(8)).unwrap().unwrap();
+    driver.advance(Duration::from_secs(1));
+    driver.jobs_are_frozen = false;
+    let ended = |driver: &mut Driver| {
+        let texts = driver.log_texts();
+        let ended = texts
+            .iter()
+            .filter(|text| *text == "finished scheduled compaction");
+        ended.count() == 2
+    };
+    assert!(driver.advance_until(ended));
+}
+
 fn revision(answer: Option<Result<bytes::Bytes, api::error::Status>>) -> i64 {
     let bytes = answer.expect("an answer").expect("a good one");
     let response = PutResponse::decode(bytes).expect("a put response");

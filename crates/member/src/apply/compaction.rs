@@ -28,8 +28,9 @@ impl Compaction {
         }
     }
 
+    /// What was asked for while a scan is out begins when that has ended.
     pub(super) fn next_wake(&self) -> Option<Instant> {
-        self.next
+        self.next.filter(|_| !self.scanning)
     }
 
     pub(super) fn is_scanning(&self) -> bool {

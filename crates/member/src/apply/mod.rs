@@ -305,7 +305,10 @@ impl Apply {
             Some(self.purge_at),
             self.own.next_wake(),
             self.file.next_wake(),
-            self.compaction.next_wake(),
+            // A new store begins with its own.
+            self.compaction
+                .next_wake()
+                .filter(|_| matches!(self.installing, Installing::No)),
             self.corruption.next_wake(),
             self.questions.next_wake(),
             self.lessor.next_wake(),

@@ -229,6 +229,28 @@ fn a_failed_write_does_half() {
 }
 
 #[test]
+fn one_write_finds_no_room_beside_others_that_do() {
+    let disk = prepared(b"0000");
+    let file = disk.open(Path::new("/d/f"), Open::Write).unwrap();
+    disk.lack_room_from(disk.steps() + 2);
+    file.write_at(b"1", 0).unwrap();
+    // What takes no space is not meant.
+    file.sync_data().unwrap();
+    let error = file.write_at(&[2; 10_000], 0).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+    assert_eq!((file.len().unwrap(), disk.take_lacked()), (4096, 1));
+    file.write_at(b"3333", 0).unwrap();
+    disk.lack_room_from(disk.steps() + 1);
+    disk.open(Path::new("/d/g"), Open::CreateNew)
+        .map(drop)
+        .unwrap_err();
+    disk.lack_room_from(disk.steps() + 1);
+    disk.lack_no_room();
+    disk.open(Path::new("/d/g"), Open::CreateNew).map(drop).unwrap();
+    assert_eq!(disk.take_lacked(), 1);
+}
+
+#[test]
 fn reads_fail_where_told_and_bits_flip() {
     let disk = prepared(b"0123456789");
     disk.fail_reads(Path::new("/d/f"), 4..5).unwrap();

@@ -346,6 +346,15 @@ impl Decide {
         }
     }
 
+    /// Whom raft counts as members, and the entries of which one was the last to decide about them: for who holds it
+    /// against the log.
+    pub fn members(&self) -> (raft::ConfState, std::ops::RangeInclusive<u64>) {
+        // Behind a received state, which may not be applied yet, the members are those of the state.
+        let before = self.raft.first_index().saturating_sub(1);
+        let from = self.raft.applied_index().max(before);
+        (self.raft.conf_state(), from..=self.raft.commit_index())
+    }
+
     fn leads(&self) -> bool {
         self.raft.soft_state().role == raft::Role::Leader
     }

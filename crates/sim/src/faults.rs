@@ -15,7 +15,7 @@ use prost::Message;
 
 use crate::client::Op;
 use crate::damage;
-use crate::node::Node;
+use crate::node::{Node, Stage};
 use crate::restart;
 use crate::world::{Event, World};
 
@@ -70,9 +70,11 @@ enum Kind {
     Settings,
     Version,
     Late,
+    Stall,
+    NoRoom,
 }
 
-const KINDS: [Kind; 29] = [
+const KINDS: [Kind; 31] = [
     Kind::Kill,
     Kind::Crash,
     Kind::CrashWithinWrite,
@@ -102,6 +104,8 @@ const KINDS: [Kind; 29] = [
     Kind::Settings,
     Kind::Version,
     Kind::Late,
+    Kind::Stall,
+    Kind::NoRoom,
 ];
 
 /// What a seed has drawn.
@@ -111,6 +115,8 @@ pub struct Faults {
     mean: Duration,
     /// Whether reads that refuse to wait always find their pages cold.
     pub cold: bool,
+    /// Whether somebody cannot keep up, and is sent the whole state again and again.
+    pub straggles: bool,
     snapshot_count: u64,
     catch_up: u64,
     batch: Duration,
@@ -123,13 +129,18 @@ impl Faults {
     /// Draws for a world.
     pub fn draw(rng: &mut fastrand::Rng) -> Faults {
         let calm = rng.u8(0..12) == 0;
-        let kinds = KINDS.into_iter().filter(|_| !calm && rng.bool()).collect();
+        let straggles = !calm && rng.u8(0..4) == 0;
+        // Then the log holds little of what such a member lacks, and the others get on in peace meanwhile.
+        let (most, one_in, pauses) = if straggles { (12, 4, 3) } else { (400, 2, 1) };
+        let comes = |_: &Kind| !calm && rng.u8(0..one_in) == 0;
+        let kinds = KINDS.into_iter().filter(comes).collect();
         Faults {
             kinds,
-            mean: Duration::from_millis(rng.u64(200..2500)),
+            mean: Duration::from_millis(rng.u64(200..2500)) * pauses,
             cold: rng.u8(0..4) == 0,
-            snapshot_count: rng.u64(5..400),
-            catch_up: rng.u64(1..100),
+            straggles,
+            snapshot_count: rng.u64(5..most),
+            catch_up: rng.u64(1..most / 4),
             batch: Duration::from_millis(rng.u64(1..200)),
             line: rng
                 .choice([Line::V3_7, Line::V3_7, Line::V3_6, Line::V3_5])
@@ -274,6 +285,8 @@ pub(crate) fn next(world: &mut World) {
         Kind::Settings => restart::settings(world, place),
         Kind::Version => restart::version(world, place),
         Kind::Late => late(world, place),
+        Kind::Stall => stall(world, place),
+        Kind::NoRoom => no_room(world, place),
     }
 }
 
@@ -306,6 +319,32 @@ fn pause_process(world: &mut World, place: usize) {
     let span = Duration::from_millis(world.rng.u64(50..6000));
     tell(world, "pauses", format!("m{place} stands still for {span:?}"));
     world.nodes[place].paused_until = world.now + span;
+}
+
+/// One of a member's threads has no turn, while the others go on.
+fn stall(world: &mut World, place: usize) {
+    let stages = [
+        Stage::Apply,
+        Stage::Apply,
+        Stage::Job,
+        Stage::Committer,
+        Stage::Persist,
+    ];
+    let Some(stage) = world.rng.choice(stages) else {
+        return;
+    };
+    let span = Duration::from_millis(world.rng.u64(50..4000));
+    world.stall(place, stage, span);
+}
+
+/// Some of the next writes find no room, and those beside them do: every one of them by itself must be got over.
+fn no_room(world: &mut World, place: usize) {
+    let disk = &world.nodes[place].disk;
+    for _ in 0..world.rng.u8(1..5) {
+        disk.lack_room_from(disk.steps() + world.rng.u64(1..80));
+    }
+    let what = format!("some of the next writes of m{place} find no room");
+    world.trace.tell(world.now, what);
 }
 
 fn weather(world: &mut World) {
@@ -655,6 +694,8 @@ pub(crate) fn end_all(world: &mut World) {
         end(world, Fault::Full(place));
         end(world, Fault::Slow(place));
         world.nodes[place].paused_until = Instant::default();
+        world.nodes[place].stalls.clear();
+        world.nodes[place].disk.lack_no_room();
         end(world, Fault::BadReads(place));
         end(world, Fault::Lying(place));
     }

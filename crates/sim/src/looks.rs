@@ -47,6 +47,28 @@ impl World {
         Ok(())
     }
 
+    /// Whom raft counts is whom the log says, after one of the entries that may have decided about it.
+    pub(crate) fn check_members(&self, place: usize) -> Result<(), String> {
+        let Some(running) = &self.nodes[place].running else {
+            return Ok(());
+        };
+        let (counted, entries) = running.member.decide.members();
+        // The first members are told to each other before anything is in the log, and who joins knows nobody.
+        let first = self.nodes.len() as u64 - 1;
+        let (from, to) = (*entries.start(), first.max(*entries.end()));
+        if counted.voters.is_empty() || self.truth.entries() < self.nodes.len() {
+            return Ok(());
+        }
+        let mut rosters = (from..=to).map_while(|index| self.truth.model.aside_at(index));
+        if rosters.any(|aside| aside.roster.counts(&counted)) {
+            return Ok(());
+        }
+        let id = running.member.shared.member_id;
+        Err(format!(
+            "member {id:x} counts {counted:?}, which is nobody's word after any of the entries {entries:?}"
+        ))
+    }
+
     pub(crate) fn takes_over(&mut self, place: usize, id: u64, term: u64) {
         self.led_since = self.now;
         self.trace

@@ -18,6 +18,7 @@ use member::{
 };
 
 use crate::damage::Health;
+use crate::pool::Pool;
 
 /// Front threads of each member.
 pub const FRONTS: usize = 2;
@@ -33,7 +34,7 @@ pub enum Stage {
     Apply,
     /// The data file.
     Committer,
-    /// One job of the pools.
+    /// The pool.
     Job,
     /// A front thread.
     Front(usize),
@@ -65,7 +66,7 @@ pub struct Queues {
     persist: RefCell<Vec<ToPersist>>,
     apply: RefCell<Vec<ToApply>>,
     committer: RefCell<Vec<ToCommitter>>,
-    jobs: RefCell<VecDeque<Job>>,
+    jobs: RefCell<Vec<Job>>,
     fronts: [RefCell<Vec<ToFront>>; FRONTS],
     /// To other members.
     pub sent: RefCell<Vec<ToPeer>>,
@@ -73,6 +74,8 @@ pub struct Queues {
     pub committed: RefCell<Vec<raft::Entry>>,
     /// Lines for the operator.
     pub log: RefCell<Vec<LogLine>>,
+    /// What is worth being counted.
+    pub happened: RefCell<Vec<&'static str>>,
     /// Why the member broke.
     pub fatal: RefCell<Option<Fatal>>,
     /// Whether an orderly stop has ended.
@@ -96,6 +99,11 @@ impl Router for Queues {
         if let ToApply::Committed(batch) = &message {
             self.committed.borrow_mut().extend_from_slice(batch.entries());
         }
+        if matches!(message, ToApply::Install(_)) && self.has_changes_of_members() {
+            self.happened
+                .borrow_mut()
+                .push("states received over changes of members that were not applied");
+        }
         self.apply.borrow_mut().push(message);
     }
     fn to_committer(&self, message: ToCommitter) {
@@ -108,7 +116,7 @@ impl Router for Queues {
         self.sent.borrow_mut().push(message);
     }
     fn job(&self, job: Job) {
-        self.jobs.borrow_mut().push_back(job);
+        self.jobs.borrow_mut().push(job);
     }
     fn fatal(&self, fatal: Fatal) {
         self.fatal.borrow_mut().get_or_insert(fatal);
@@ -118,12 +126,33 @@ impl Router for Queues {
     }
 }
 
+impl Queues {
+    /// The jobs that were asked for.
+    pub fn jobs(&self) -> Vec<Job> {
+        self.jobs.take()
+    }
+
+    /// Whether changes of the members wait to be applied.
+    fn has_changes_of_members(&self) -> bool {
+        let waiting = self.apply.borrow();
+        let entries = waiting.iter().flat_map(|message| match message {
+            ToApply::Committed(batch) => batch.entries(),
+            _ => &[],
+        });
+        entries
+            .into_iter()
+            .any(|entry| entry.kind != raft::EntryKind::Normal)
+    }
+}
+
 /// A member's process.
 pub struct Running {
     /// The stages.
     pub member: Opened,
     /// What lies between them.
     pub queues: Queues,
+    /// What takes long.
+    pub pool: Pool,
     /// The front threads.
     pub fronts: Vec<Frontend>,
     front_jobs: Vec<VecDeque<member::frontend::Job>>,
@@ -167,6 +196,7 @@ impl Running {
         Ok(Running {
             member,
             queues,
+            pool: Pool::default(),
             fronts,
             front_jobs: vec![VecDeque::new(), VecDeque::new()],
             owners: vec![BTreeMap::new(); FRONTS],
@@ -196,7 +226,8 @@ impl Running {
             ),
             Stage::Apply => (!queues.apply.borrow().is_empty(), self.member.apply.next_wake()),
             Stage::Committer => (!queues.committer.borrow().is_empty(), None),
-            Stage::Job => (!queues.jobs.borrow().is_empty(), None),
+            // It has its own moments.
+            Stage::Job => (false, None),
             Stage::Front(front) => (
                 !queues.fronts[front].borrow().is_empty(),
                 self.fronts[front].next_tick(),
@@ -205,8 +236,8 @@ impl Running {
         }
     }
 
-    /// Gives a stage its turn.
-    pub fn turn(&mut self, stage: Stage, now: Instant) {
+    /// Gives a stage its turn. `world` is the world's time, `now` the process' own.
+    pub fn turn(&mut self, stage: Stage, world: Instant, now: Instant) {
         let queues = &self.queues;
         match stage {
             Stage::Decide => {
@@ -229,14 +260,14 @@ impl Running {
                 self.member.committer.handle(&mut inputs, queues);
             }
             Stage::Job => {
-                let job = queues.jobs.borrow_mut().pop_front();
-                if let Some(job) = job {
-                    job.run(queues);
-                }
+                self.pool.step(world, queues);
             }
             Stage::Front(front) => self.turn_front(front, now),
             Stage::FrontJob(front) => {
-                if let Some(job) = self.front_jobs[front].pop_front() {
+                // The pool has several threads: what was asked for later may be done earlier.
+                let jobs = &mut self.front_jobs[front];
+                let any = world.since_start().subsec_nanos() as usize % jobs.len().max(1);
+                if let Some(job) = jobs.remove(any) {
                     let done = job.run();
                     self.fronts[front].job_done(done, now);
                     self.drain_front(front);
@@ -303,6 +334,8 @@ pub struct Node {
     pub running: Option<Running>,
     /// It does nothing before this moment of the world.
     pub paused_until: Instant,
+    /// Stages that do nothing before such moments.
+    pub stalls: BTreeMap<Stage, Instant>,
     /// How long its disk takes for a sync.
     pub sync_time: Duration,
     /// Its member was removed from the cluster, or it never had one.
@@ -350,6 +383,7 @@ impl Node {
             jumped: Duration::ZERO,
             running: None,
             paused_until: Instant::default(),
+            stalls: BTreeMap::new(),
             sync_time: Duration::from_micros(500),
             vacant: false,
             health: Health::Sound,
@@ -377,6 +411,12 @@ impl Node {
     pub fn global(&self, local: Instant) -> Instant {
         let ahead = local.since_start().saturating_sub(self.jumped);
         self.started + ahead.div_f64(self.rate)
+    }
+
+    /// When a stage may have its next turn.
+    pub fn held_until(&self, stage: Stage) -> Instant {
+        let stalled = self.stalls.get(&stage).copied().unwrap_or_default();
+        stalled.max(self.paused_until)
     }
 
     /// The member whose process runs here.

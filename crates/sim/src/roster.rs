@@ -58,6 +58,13 @@ impl Roster {
         voting.map(|(id, _)| *id)
     }
 
+    /// Whether consensus counts the same members.
+    pub fn counts(&self, counted: &raft::ConfState) -> bool {
+        let learners = self.seats.iter().filter(|(_, seat)| seat.is_learner);
+        let learners = learners.map(|(id, _)| *id);
+        self.voters().eq(counted.voters.iter().copied()) && learners.eq(counted.learners.iter().copied())
+    }
+
     /// A change of the configuration.
     pub fn change(&mut self, data: &[u8]) -> Moved {
         let Ok(change) = ConfChange::decode(data) else {

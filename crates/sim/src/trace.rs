@@ -45,6 +45,9 @@ impl Trace {
             "added member" => Some("additions applied"),
             "removed member" => Some("removals applied"),
             "saved snapshot to disk" => Some("snapshot files"),
+            text if text.starts_with("a newer snapshot has come") => {
+                Some("states overtaken while they were opened")
+            }
             "finished scheduled compaction" => Some("compactions"),
             "finished defragmenting directory" => Some("defragmentations"),
             text if text.starts_with("repaired WAL") => Some("torn tails repaired"),

@@ -195,7 +195,17 @@ impl World {
         if !arrived {
             self.trace.count("snapshots that did not arrive");
         }
-        self.decide(sender.0, sender.1, ToDecide::SnapshotSent { id, arrived });
+        let mut told = arrived;
+        let mut after = Duration::ZERO;
+        if self.faults.straggles && !self.calm && self.rng.u8(0..3) == 0 {
+            // The answer is slow, or gets lost.
+            after = Duration::from_millis(self.rng.u64(1..2500));
+            told = arrived && self.rng.u8(0..3) > 0;
+            self.trace.count("snapshots whose fate was told late");
+        }
+        let (place, life) = sender;
+        let message = Box::new(ToDecide::SnapshotSent { id, arrived: told });
+        self.after(after, Event::Told { place, life, message });
     }
 
     /// A transfer that was cut off leaves what came of it, for a moment or until the next start.
@@ -233,9 +243,11 @@ impl World {
             Ok(_) => {
                 self.trace.count("snapshots that arrived");
                 self.decide(landing.to, life, ToDecide::Peer(Box::new(landing.message)));
-                if self.killer.installers && !self.calm {
-                    // File, mark, and what takes the old file's place: it dies at any of these steps.
-                    let disk = &self.nodes[landing.to].disk;
+                // File, mark, and what takes the old file's place: it dies, or finds no room, at any of these steps.
+                let disk = &self.nodes[landing.to].disk;
+                if self.killer.fillers && !self.calm && self.rng.bool() {
+                    disk.lack_room_from(disk.steps() + self.rng.u64(1..14));
+                } else if self.killer.installers && !self.calm {
                     disk.stop_at(disk.steps() + self.rng.u64(4..14));
                 }
                 true

@@ -22,6 +22,7 @@ use crate::net::Net;
 use crate::node::{FRONTS, Node, Running, Stage};
 use crate::plan::Plan;
 use crate::questions::QuestionMail;
+use crate::straggler::Pools;
 use crate::trace::Trace;
 use crate::truth::Truth;
 use crate::watcher::Watcher;
@@ -72,10 +73,20 @@ pub(crate) enum Event {
     Lessee(usize),
     /// Somebody copies the whole state.
     Copier(usize),
+    /// The leader hears what became of a snapshot.
+    Told {
+        place: usize,
+        life: u64,
+        message: Box<ToDecide>,
+    },
     /// The operator changes the members.
     Operator,
     /// The leader is cut off.
     Switch,
+    /// Somebody falls behind.
+    Straggler,
+    /// A place is cut off.
+    CutOff(usize, Duration),
     /// The next fault.
     Fault,
     /// A process is started.
@@ -124,6 +135,7 @@ pub struct World {
     /// Writes of which nobody was told whether they happened.
     pub(crate) unknown_fates: Vec<(Bytes, Bytes)>,
     pub(crate) killer: Killer,
+    pub(crate) pools: Pools,
     /// When all faults ended.
     pub(crate) calm_since: Instant,
     /// When the newest leader was elected.
@@ -213,6 +225,8 @@ pub(crate) struct Killer {
     writers: bool,
     /// Who has just been given a snapshot.
     pub(crate) installers: bool,
+    /// Nobody, but a write of who has just been given a snapshot finds no room.
+    pub(crate) fillers: bool,
     /// Snapshots on their way.
     pub(crate) shipments: bool,
 }
@@ -233,6 +247,7 @@ fn set_up(nodes: &mut [Node], rng: &mut fastrand::Rng) -> Killer {
         voters: rng.u8(0..5) == 0,
         writers: rng.u8(0..4) == 0,
         installers: rng.bool(),
+        fillers: rng.u8(0..3) == 0,
         shipments: rng.u8(0..3) == 0,
     }
 }
@@ -260,7 +275,10 @@ impl World {
         let copiers = (0..rng.usize(0..3))
             .map(|name| Copier::new(name, &plan))
             .collect();
-        let killer = set_up(&mut nodes, &mut rng);
+        let mut killer = set_up(&mut nodes, &mut rng);
+        killer.writers &= !faults.straggles;
+        killer.voters &= !faults.straggles;
+        let pools = Pools::draw(&mut rng);
         let mut world = World {
             now: Instant::default(),
             rng,
@@ -288,6 +306,7 @@ impl World {
             histories: Histories::default(),
             unknown_fates: Vec::new(),
             killer,
+            pools,
             calm_since: Instant::default(),
             led_since: Instant::default(),
             faults,
@@ -314,10 +333,14 @@ impl World {
         for copier in 0..world.copiers.len() {
             world.enters(format!("copier {copier}"), Event::Copier(copier));
         }
-        if world.rng.u8(0..4) == 0 {
+        let straggles = world.faults.straggles;
+        if world.rng.u8(0..4) == 0 || straggles && world.rng.u8(0..4) > 0 {
             world.enters("operator".to_owned(), Event::Operator);
         }
-        if world.rng.u8(0..3) == 0 {
+        if straggles {
+            world.enters("straggler".to_owned(), Event::Straggler);
+        }
+        if world.rng.u8(0..3) == 0 && !straggles {
             world.enters("switch".to_owned(), Event::Switch);
         }
         world.after(Duration::from_secs(1), Event::Versions);
@@ -403,6 +426,9 @@ impl World {
             Event::Copier(copier) => self.copier_acts(copier),
             Event::Operator => self.operator_acts(),
             Event::Switch => self.switch_acts(),
+            Event::Straggler => self.straggler_acts(),
+            Event::CutOff(place, span) => self.cut_off(place, span),
+            Event::Told { place, life, message } => self.decide(place, life, *message),
             Event::Fault => self.fault(),
             Event::Start(place) => self.start(place),
             Event::End(fault) => crate::faults::end(self, fault),
@@ -444,6 +470,7 @@ impl World {
         node.life += 1;
         node.started = self.now;
         node.jumped = Duration::ZERO;
+        node.stalls.clear();
         node.rate = node.next_rate;
         let unix_ms = EPOCH_MS + self.now.since_start().as_millis() as u64 + node.wall_ahead_ms;
         let seed = self.rng.u64(..);
@@ -479,7 +506,7 @@ impl World {
             // The machine died while it started.
             return self.die(place);
         }
-        if self.excused(place) {
+        if self.lacked_room(place, &reason) || self.excused(place) {
             let delay = Duration::from_millis(self.rng.u64(100..3000));
             return self.after(delay, Event::Start(place));
         }
@@ -643,20 +670,25 @@ impl World {
 
     /// Sees to it that each stage that has something to do gets its turn.
     pub(crate) fn plan(&mut self, place: usize) {
+        self.begin_jobs(place);
         let now = self.now;
         let node = &mut self.nodes[place];
-        let (life, paused, sync_time) = (node.life, node.paused_until, node.sync_time);
+        let (life, sync_time) = (node.life, node.sync_time);
         let mut planned = Vec::new();
         for stage in Stage::all() {
             let Some(running) = &node.running else { return };
             let (ready, wake) = running.wants(stage);
             // A turn takes time: a stage that is always due must not stop the world.
-            let mut at = wake.map(|wake| node.global(wake).max(now + TURN_MIN));
+            let wake = match stage {
+                Stage::Job => running.pool.next(),
+                _ => wake.map(|wake| node.global(wake)),
+            };
+            let mut at = wake.map(|wake| wake.max(now + TURN_MIN));
             if ready {
                 let takes = match stage {
                     Stage::Persist | Stage::Committer => sync_time.mul_f64(0.5 + self.rng.f64()),
-                    Stage::Job | Stage::FrontJob(_) => Duration::from_micros(self.rng.u64(10..2000)),
-                    Stage::Decide | Stage::Apply | Stage::Front(_) => {
+                    Stage::FrontJob(_) => Duration::from_micros(self.rng.u64(10..2000)),
+                    Stage::Decide | Stage::Apply | Stage::Job | Stage::Front(_) => {
                         Duration::from_micros(self.rng.u64(1..60))
                     }
                 };
@@ -665,9 +697,10 @@ impl World {
             let Some(mut at) = at else {
                 continue;
             };
-            if at < paused {
+            let held = node.held_until(stage);
+            if at < held {
                 // Which of its threads goes on first is chance.
-                at = paused + Duration::from_micros(self.rng.u64(0..100));
+                at = held + Duration::from_micros(self.rng.u64(0..100));
             }
             let running = node.running.as_mut().expect("looked at above");
             if running.turns.get(&stage).is_none_or(|planned| *planned > at) {
@@ -684,14 +717,14 @@ impl World {
         let now = self.now;
         let node = &mut self.nodes[place];
         let local = node.local(now);
-        let paused = node.paused_until;
+        let held = node.held_until(stage);
         let Some(running) = node.running.as_mut().filter(|_| node.life == life) else {
             return;
         };
         if running.turns.get(&stage) != Some(&now) {
             return;
         }
-        if paused > now {
+        if held > now {
             running.turns.remove(&stage);
             return self.plan(place);
         }
@@ -701,7 +734,7 @@ impl World {
             // The write is done, the sync after it is not.
             node.disk.stop_at(node.disk.steps() + 2);
         }
-        running.turn(stage, local);
+        running.turn(stage, now, local);
         let second = now.since_start().as_secs();
         let (of, count) = self.turns.entry((place, stage)).or_default();
         *count = if *of == second { *count + 1 } else { 1 };
@@ -710,6 +743,11 @@ impl World {
             return self.wrong(format!("m{place}: {stage:?} never comes to rest"));
         }
         self.settle(place);
+        if stage == Stage::Decide
+            && let Err(what) = self.check_members(place)
+        {
+            self.wrong(what);
+        }
     }
 
     /// Takes what a turn left: messages, answers, news for the judges.
@@ -722,6 +760,9 @@ impl World {
         let sent = running.queues.sent.take();
         let replies = std::mem::take(&mut running.replies);
         let lines = running.queues.log.take();
+        for what in running.queues.happened.take() {
+            self.trace.count(what);
+        }
         let fatal = running.queues.fatal.take();
         let stopped = running.queues.stopped.take();
         let pulse = &running.member.shared.pulse;
@@ -735,6 +776,7 @@ impl World {
             }
             self.trace.log(self.now, place, &line);
         }
+        self.see_refused(place);
         match self.truth.committed(id, term, &committed) {
             Ok(effects) => {
                 for (term, effect) in effects {
@@ -802,6 +844,15 @@ impl World {
             true => self.broke(place, &what),
             false => self.wrong(what),
         }
+    }
+
+    /// Counts the writes that found no room.
+    pub(crate) fn see_refused(&mut self, place: usize) -> u64 {
+        let refused = self.nodes[place].disk.take_lacked();
+        if refused > 0 {
+            self.trace.count_many("writes without room", refused);
+        }
+        refused
     }
 
     /// Whether the cluster has removed the member, as any process knows.

@@ -110,4 +110,22 @@ pub const MUTANTS: &[Mutant] = &[
         "if !self.leads() || self.raft.term() != term {",
         "if term == 0 {",
     ),
+    mutant(
+        "two received states are opened at once",
+        "crates/member/src/apply/install.rs",
+        "            Installing::Opening { snapshot: older, .. } => Installing::Opening {\n                snapshot: older,\n                next: Some(snapshot),\n            },\n            Installing::No | Installing::Waiting(_) =>",
+        "            _ =>",
+    ),
+    mutant(
+        "a change of members from before a received state changes them again",
+        "crates/raft/src/membership.rs",
+        "if index <= self.members_index {",
+        "if index == 0 && self.members_index == 0 {",
+    ),
+    mutant(
+        "who applies does nothing but wake up while a scan is out",
+        "crates/member/src/apply/compaction.rs",
+        "self.next.filter(|_| !self.scanning)",
+        "self.next",
+    ),
 ];

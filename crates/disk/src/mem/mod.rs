@@ -15,6 +15,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use content::PAGE_BYTES;
 use state::{DirNode, Failure, FileNode, Node, Op, State, Stopped, SyncFault, errno};
 
 use crate::{Dir, Disk, Entry, File, Lock, Metadata, Open};
@@ -137,6 +138,22 @@ impl MemDisk {
     /// Lets every opening fail with `errno` from now on, or none.
     pub fn fail_opens(&self, errno: Option<i32>) {
         self.state().all_opens_fail = errno;
+    }
+
+    /// Lets one change find no room (ENOSPC): the first from this step on that may take space. A write does what lies in
+    /// the pages of its first half before.
+    pub fn lack_room_from(&self, step: u64) {
+        self.state().lacks.insert(step);
+    }
+
+    /// Takes back what [`MemDisk::lack_room_from`] has ordered and has not come to pass.
+    pub fn lack_no_room(&self) {
+        self.state().lacks.clear();
+    }
+
+    /// How many changes have found no room by order since this was asked last.
+    pub fn take_lacked(&self) -> u64 {
+        std::mem::take(&mut self.state().lacked)
     }
 
     /// Lets the n-th sync (counted from 1) fail with `errno`.
@@ -280,7 +297,7 @@ impl Disk for MemDisk {
             (None, Open::Read | Open::Write) => return Err(errno(libc::ENOENT)),
             (None, _) => {
                 let (dir, name) = state.place(path)?;
-                state.whole_step(|| format!("create {}", path.display()))?;
+                state.taking_step(|| format!("create {}", path.display()))?;
                 state.link(dir, name, Node::File(FileNode::default()))
             }
         };
@@ -418,6 +435,12 @@ fn remove_below(state: &mut State, dir: u64) {
     }
 }
 
+/// How many of the bytes from `offset` on lie before the last page that they do not fill.
+fn whole_pages(offset: u64, len: usize) -> usize {
+    let end = (offset + len as u64) / PAGE_BYTES * PAGE_BYTES;
+    end.saturating_sub(offset) as usize
+}
+
 fn cut(file: &mut FileNode, len: u64) {
     file.live.set_len(len);
     file.reserved = file.reserved.min(len);
@@ -510,6 +533,7 @@ impl File for MemFile {
         let failed = state.step(|| format!("write {} {offset}+{}", self.path, buf.len()))?;
         let room = state.room_for(self.id, offset, buf.len())?;
         let (done, error) = match failed {
+            None if state.is_lacking() => (whole_pages(offset, buf.len() / 2), Some(errno(libc::ENOSPC))),
             Some(error) => (room.min(buf.len() / 2), Some(error)),
             None if room < buf.len() => (room, Some(errno(libc::ENOSPC))),
             None => (room, None),
@@ -536,7 +560,7 @@ impl File for MemFile {
     fn allocate(&self, len: u64) -> io::Result<()> {
         self.check_writable()?;
         let mut state = self.disk.state();
-        state.whole_step(|| format!("allocate {} {len}", self.path))?;
+        state.taking_step(|| format!("allocate {} {len}", self.path))?;
         state.reserve(self.id, len)?;
         let file = state.file_mut(self.id)?;
         if file.live.len() < len {

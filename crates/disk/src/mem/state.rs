@@ -1,6 +1,6 @@
 //! The tree of a disk in memory: what programs see, what is durable, and what lies between.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::ops::Range;
@@ -147,6 +147,10 @@ pub(super) struct State {
     /// What the n-th opening of a file or directory fails with.
     pub(super) failed_opens: BTreeMap<u64, i32>,
     pub(super) all_opens_fail: Option<i32>,
+    /// From each of these steps on one change finds no room.
+    pub(super) lacks: BTreeSet<u64>,
+    /// How many have found none.
+    pub(super) lacked: u64,
     pub(super) sync_faults: BTreeMap<u64, SyncFault>,
     pub(super) all_syncs_fail: Option<i32>,
     pub(super) lies_below: Option<PathBuf>,
@@ -189,6 +193,8 @@ impl State {
             failures: BTreeMap::new(),
             failed_opens: BTreeMap::new(),
             all_opens_fail: None,
+            lacks: BTreeSet::new(),
+            lacked: 0,
             sync_faults: BTreeMap::new(),
             all_syncs_fail: None,
             lies_below: None,
@@ -240,6 +246,25 @@ impl State {
             Some(code) => Err(errno(code)),
             None => Ok(()),
         }
+    }
+
+    /// As `whole_step`, for what takes space.
+    pub(super) fn taking_step(&mut self, what: impl FnOnce() -> String) -> io::Result<()> {
+        self.whole_step(what)?;
+        match self.is_lacking() {
+            true => Err(errno(libc::ENOSPC)),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether this step, which takes space, is to find none.
+    pub(super) fn is_lacking(&mut self) -> bool {
+        let due = self.lacks.first().is_some_and(|from| *from <= self.steps);
+        if due {
+            self.lacks.pop_first();
+            self.lacked += 1;
+        }
+        due
     }
 
     /// As `step`, for what happens wholly or not at all.

@@ -313,7 +313,7 @@ fn a_state_waits_for_the_step_of_a_compaction() {
     });
 }
 
-/// What was applied meanwhile is not committed between the two: that commit would come back to the wrong store.
+/// etcd issue 20271. What was applied meanwhile is not committed between the two: it would come back to the wrong store.
 #[test]
 fn a_state_follows_a_defragmentation_without_a_commit_between_them() {
     let begin = |trio: &mut Trio, leader: usize, behind: usize| {

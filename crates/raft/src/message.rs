@@ -235,6 +235,26 @@ impl MessageKind {
         }
     }
 
+    /// The name in raftpb, which log lines show.
+    pub fn name(self) -> &'static str {
+        match self {
+            MessageKind::Propose => "MsgProp",
+            MessageKind::Append => "MsgApp",
+            MessageKind::AppendResponse => "MsgAppResp",
+            MessageKind::Vote => "MsgVote",
+            MessageKind::VoteResponse => "MsgVoteResp",
+            MessageKind::Snapshot => "MsgSnap",
+            MessageKind::Heartbeat => "MsgHeartbeat",
+            MessageKind::HeartbeatResponse => "MsgHeartbeatResp",
+            MessageKind::TransferLeader => "MsgTransferLeader",
+            MessageKind::TimeoutNow => "MsgTimeoutNow",
+            MessageKind::ReadIndex => "MsgReadIndex",
+            MessageKind::ReadIndexResponse => "MsgReadIndexResp",
+            MessageKind::PreVote => "MsgPreVote",
+            MessageKind::PreVoteResponse => "MsgPreVoteResp",
+        }
+    }
+
     /// The kind with this number on the wire; `None` for local kinds and unknown numbers, which must be dropped.
     pub fn from_wire(number: u64) -> Option<MessageKind> {
         MessageKind::ALL

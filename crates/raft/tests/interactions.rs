@@ -165,25 +165,6 @@ fn role_text(role: Role) -> &'static str {
     }
 }
 
-fn kind_text(kind: MessageKind) -> &'static str {
-    match kind {
-        MessageKind::Propose => "MsgProp",
-        MessageKind::Append => "MsgApp",
-        MessageKind::AppendResponse => "MsgAppResp",
-        MessageKind::Vote => "MsgVote",
-        MessageKind::VoteResponse => "MsgVoteResp",
-        MessageKind::Snapshot => "MsgSnap",
-        MessageKind::Heartbeat => "MsgHeartbeat",
-        MessageKind::HeartbeatResponse => "MsgHeartbeatResp",
-        MessageKind::TransferLeader => "MsgTransferLeader",
-        MessageKind::TimeoutNow => "MsgTimeoutNow",
-        MessageKind::ReadIndex => "MsgReadIndex",
-        MessageKind::ReadIndexResponse => "MsgReadIndexResp",
-        MessageKind::PreVote => "MsgPreVote",
-        MessageKind::PreVoteResponse => "MsgPreVoteResp",
-    }
-}
-
 fn entry_text(entry: &Entry) -> String {
     let place = format!("{}/{}", log_term(entry.term), entry.index);
     if entry.kind != EntryKind::ConfChange {
@@ -217,7 +198,7 @@ fn snapshot_text(snapshot: &Snapshot) -> String {
 
 fn message_text(message: &Message) -> String {
     let Message { from, to, index, .. } = message;
-    let kind = kind_text(message.kind);
+    let kind = message.kind.name();
     let (term, log_term) = (term(message.term.max(1)), log_term(message.log_term));
     let mut text = format!("{from}->{to} {kind} Term:{term} Log:{log_term}/{index}");
     if message.reject {
@@ -592,9 +573,7 @@ impl Stage {
                 None => receivers.push((number(word), false)),
                 Some(("drop", ids)) => receivers.extend(ids.into_iter().map(|id| (number(id), true))),
                 Some(("type", name)) => {
-                    kind = MessageKind::ALL
-                        .into_iter()
-                        .find(|kind| kind_text(*kind) == name[0]);
+                    kind = MessageKind::ALL.into_iter().find(|kind| kind.name() == name[0]);
                     assert!(kind.is_some(), "no kind {name:?}");
                 }
                 Some((name, _)) => panic!("no option {name:?}"),

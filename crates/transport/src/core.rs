@@ -12,7 +12,7 @@ use raft::Message;
 use crate::dial::Dialer;
 use crate::headers::Identity;
 use crate::host::{Count, Host};
-use crate::peer::{Peer, go_name};
+use crate::peer::Peer;
 use crate::room::Room;
 
 /// See the module.
@@ -80,7 +80,7 @@ impl Core {
                     .is_some_and(|peer| peer.active_since().is_some());
                 self.log(
                     LogLine::warn(text)
-                        .with("message-type", go_name(message.kind))
+                        .with("message-type", message.kind.name())
                         .with("local-member-id", format!("{:x}", self.identity.id))
                         .with("from", format!("{:x}", message.from))
                         .with("remote-peer-id", format!("{:x}", message.from))

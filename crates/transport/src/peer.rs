@@ -174,7 +174,7 @@ impl Peer {
         if dropped.is_power_of_two() {
             core.log(
                 LogLine::warn("dropped internal Raft message since sending buffer is full")
-                    .with("message-type", go_name(kind))
+                    .with("message-type", kind.name())
                     .with("local-member-id", format!("{:x}", core.identity.id))
                     .with("from", format!("{:x}", core.identity.id))
                     .with("remote-peer-id", format!("{:x}", self.id))
@@ -204,23 +204,3 @@ impl Peer {
 
 /// The posts, in the log.
 pub(crate) const PIPELINE: &str = "pipeline";
-
-/// The name of a kind in raftpb.
-pub(crate) fn go_name(kind: MessageKind) -> &'static str {
-    match kind {
-        MessageKind::Propose => "MsgProp",
-        MessageKind::Append => "MsgApp",
-        MessageKind::AppendResponse => "MsgAppResp",
-        MessageKind::Vote => "MsgVote",
-        MessageKind::VoteResponse => "MsgVoteResp",
-        MessageKind::Snapshot => "MsgSnap",
-        MessageKind::Heartbeat => "MsgHeartbeat",
-        MessageKind::HeartbeatResponse => "MsgHeartbeatResp",
-        MessageKind::TransferLeader => "MsgTransferLeader",
-        MessageKind::TimeoutNow => "MsgTimeoutNow",
-        MessageKind::ReadIndex => "MsgReadIndex",
-        MessageKind::ReadIndexResponse => "MsgReadIndexResp",
-        MessageKind::PreVote => "MsgPreVote",
-        MessageKind::PreVoteResponse => "MsgPreVoteResp",
-    }
-}

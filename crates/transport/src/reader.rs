@@ -16,7 +16,7 @@ use crate::framing::{self, FrameError};
 use crate::headers::{self, CLUSTER_ID, CLUSTER_MISMATCH, INCOMPATIBLE_VERSION, TO};
 use crate::host::Count;
 use crate::message::Received;
-use crate::peer::{Peer, StreamKind, go_name};
+use crate::peer::{Peer, StreamKind};
 use crate::{READ_MAX, appends};
 
 /// Pause between attempts: rafthttp/transport.go, DialRetryFrequency.
@@ -224,7 +224,7 @@ pub(crate) fn is_welcome(core: &Core, message: &Message) -> bool {
         core.log(
             LogLine::warn("rejected a snapshot that came without its data file")
                 .with("local-member-id", format!("{:x}", core.identity.id))
-                .with("message-type", go_name(message.kind))
+                .with("message-type", message.kind.name())
                 .with("from", format!("{:x}", message.from)),
         );
         return false;

@@ -9,14 +9,12 @@ use prost::Message;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::link::Link;
 use super::print::Format;
 use super::{Context, decode};
 use crate::flags::{Command, Kind, flag, parse_int, parse_radix};
 use crate::{EXIT_BAD_CONNECTION, Failure, json};
 use client::Client;
-
-/// etcd: client/v3/lease.go, retryConnWait.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 pub(super) const GRANT: Command = Command {
     path: &["lease", "grant"],
@@ -230,8 +228,9 @@ pub(super) async fn keep_alive(context: &Context) -> Result<(), Failure> {
         ));
     };
     let id = id_of(id)?;
-    let mut client = context.connect().await?;
+    let link = Link::open(context).await?;
     if context.parsed.is("once") {
+        let client = link.client().await;
         let once = async { renew(&client, id).await.map_err(Failure::from) };
         let lease = super::within(context.timeout(), once)
             .await
@@ -239,38 +238,37 @@ pub(super) async fn keep_alive(context: &Context) -> Result<(), Failure> {
             .ok_or_else(|| Failure::from(api::error::LEASE_NOT_FOUND).with_code(EXIT_BAD_CONNECTION))?;
         return print(context, &lease);
     }
-    // The client renews at a third of the granted time, and tries to until that has passed, at another
-    // member where the first is lost (etcd: client/v3/lease.go).
+    // etcd: client/v3/lease.go, firstKeepAliveTimeout.
     let first = context.config(Vec::new()).dial_timeout + Duration::from_secs(1);
-    let mut lives_until = Instant::now() + first;
-    loop {
-        let renewed = tokio::time::timeout_at(lives_until, renew(&client, id)).await;
-        match renewed {
-            Ok(Ok(Some(lease))) => {
-                print(context, &lease)?;
-                let lives = Duration::from_secs(u64::try_from(lease.ttl).unwrap_or(1));
-                lives_until = Instant::now() + lives;
-                tokio::time::sleep(lives / 3).await;
-            }
-            Ok(Err(status)) if !matches!(status.code, Code::Unavailable | Code::Internal) => {
-                return Err(status.into());
-            }
-            Ok(Err(status)) if Instant::now() + RETRY_PAUSE < lives_until => {
-                eprintln!("{status}; trying again");
-                tokio::time::sleep(RETRY_PAUSE).await;
-                let again = tokio::time::timeout_at(lives_until, context.reconnect()).await;
-                client = match again {
-                    Ok(client) => client,
-                    Err(_) => break,
-                };
-            }
-            _ => break,
-        }
-    }
+    keep(&link, id, first, |lease| print(context, lease)).await?;
     if context.printer.format == Format::Simple {
         say!("lease {id:016x} expired or revoked.");
     }
     Ok(())
+}
+
+/// Renews a lease, which may have ended after `first`, at a third of the time it gets, and hands over what it got. Tries
+/// until that has passed, at another member where one is lost; returns when the lease is gone (etcd: client/v3/lease.go).
+pub(super) async fn keep(
+    link: &Link<'_>,
+    id: i64,
+    first: Duration,
+    mut see: impl FnMut(&pb::LeaseKeepAliveResponse) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut lives_until = Instant::now() + first;
+    loop {
+        let renewed = link.until_done(async |client| Ok(renew(client, id).await?));
+        let Some(lease) = tokio::time::timeout_at(lives_until, renewed)
+            .await
+            .unwrap_or(Ok(None))?
+        else {
+            return Ok(());
+        };
+        see(&lease)?;
+        let lives = Duration::from_secs(u64::try_from(lease.ttl).unwrap_or(1));
+        lives_until = Instant::now() + lives;
+        tokio::time::sleep(lives / 3).await;
+    }
 }
 
 /// One renewal; `None` if the lease is gone.

@@ -1,6 +1,7 @@
 //! lock and elect: both hold on until a signal comes.
 
 use std::os::unix::process::ExitStatusExt;
+use std::pin::pin;
 use std::process::{Command as Process, ExitStatus};
 
 use prost::Message;
@@ -8,10 +9,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::sync::oneshot;
 
 use super::Context;
+use super::link::Link;
 use super::row::{self, Place, Session};
 use crate::flags::{Command, Flag, Kind, flag};
 use crate::{EXIT_ERROR, Failure};
-use client::Client;
 
 pub(super) const LOCK: Command = Command {
     path: &["lock"],
@@ -42,40 +43,52 @@ pub(super) async fn lock(context: &Context) -> Result<(), Failure> {
         ));
     };
     let mut signal = signal()?;
-    let client = context.connect().await?;
+    let link = Link::open(context).await?;
+    let client = link.client().await;
     let session = Session::begin(&client, context.parsed.int("ttl")).await?;
     let place = Place::take(&client, &session, name, "").await?;
+    let expired = || Failure::new(EXIT_ERROR, "session expired");
+    let mut kept = pin!(session.keep(&link));
+    let revision = tokio::select! {
+        held = hold(context, &link, &place, &mut signal) => held?,
+        () = &mut kept => return Err(expired()),
+    };
+    if let Some((program, args)) = command.split_first() {
+        let mut ran = pin!(run(program, args, &place, revision));
+        // A command that runs is waited for also when the lease is gone: nobody else would.
+        let status = tokio::select! {
+            status = &mut ran => status,
+            () = &mut kept => ran.await,
+        };
+        leave(context, &link, &place).await?;
+        return judge(status?);
+    }
     let held = async {
-        let revision = hold(&client, &place, &mut signal).await?;
-        match command.split_first() {
-            Some((program, args)) => {
-                let status = run(program, args, &place, revision).await;
-                place.leave(&client).await?;
-                judge(status?)
-            }
-            None => {
-                let own = place.read(&client).await?;
-                if own.kvs.is_empty() {
-                    return Err(Failure::new(EXIT_ERROR, "lock lost on init"));
-                }
-                context.printer.get(&own.encode_to_vec())?;
-                let _ = (&mut signal).await;
-                place.leave(&client).await
-            }
+        let own = place.read(&link).await?;
+        if own.kvs.is_empty() {
+            return Err(Failure::new(EXIT_ERROR, "lock lost on init"));
         }
+        context.printer.get(&own.encode_to_vec())?;
+        let _ = (&mut signal).await;
+        leave(context, &link, &place).await
     };
     tokio::select! {
         result = held => result,
-        () = session.keep(&client) => Err(Failure::new(EXIT_ERROR, "session expired")),
+        () = &mut kept => Err(expired()),
     }
 }
 
 /// Waits until the lock is held; the store's revision then.
-async fn hold(client: &Client, place: &Place, signal: &mut oneshot::Receiver<()>) -> Result<i64, Failure> {
-    if !wait(client, place, signal).await? {
+async fn hold(
+    context: &Context,
+    link: &Link<'_>,
+    place: &Place,
+    signal: &mut oneshot::Receiver<()>,
+) -> Result<i64, Failure> {
+    if !wait(context, link, place, signal).await? {
         return Ok(place.seen);
     }
-    let own = place.read(client).await?;
+    let own = place.read(link).await?;
     match own.kvs.is_empty() {
         true => Err(Failure::new(EXIT_ERROR, "mutex: session is expired")),
         false => Ok(own.header.unwrap_or_default().revision),
@@ -83,15 +96,25 @@ async fn hold(client: &Client, place: &Place, signal: &mut oneshot::Receiver<()>
 }
 
 /// Waits for one's turn; whether there was something to wait for. Who is interrupted leaves the row.
-async fn wait(client: &Client, place: &Place, signal: &mut oneshot::Receiver<()>) -> Result<bool, Failure> {
+async fn wait(
+    context: &Context,
+    link: &Link<'_>,
+    place: &Place,
+    signal: &mut oneshot::Receiver<()>,
+) -> Result<bool, Failure> {
     let waited = tokio::select! {
-        waited = place.wait(client) => waited,
+        waited = place.wait(link) => waited,
         _ = signal => Err(Failure::new(EXIT_ERROR, "context canceled")),
     };
     if waited.is_err() {
-        place.leave(client).await?;
+        leave(context, link, place).await?;
     }
     waited
+}
+
+/// Gives a place up within the command's time; after that its lease does.
+async fn leave(context: &Context, link: &Link<'_>, place: &Place) -> Result<(), Failure> {
+    super::within(context.timeout(), place.leave(link)).await
 }
 
 async fn run(program: &str, args: &[String], place: &Place, revision: i64) -> Result<ExitStatus, Failure> {
@@ -142,26 +165,27 @@ pub(super) async fn elect(context: &Context) -> Result<(), Failure> {
 
 async fn campaign(context: &Context, name: &str, proposal: &str) -> Result<(), Failure> {
     let mut signal = signal()?;
-    let client = context.connect().await?;
+    let link = Link::open(context).await?;
+    let client = link.client().await;
     let session = Session::begin(&client, ELECT_SECONDS).await?;
     let place = Place::take(&client, &session, name, proposal).await?;
     let elected = async {
-        wait(&client, &place, &mut signal).await?;
-        let own = place.read(&client).await?;
+        wait(context, &link, &place, &mut signal).await?;
+        let own = place.read(&link).await?;
         context.printer.get(&own.encode_to_vec())?;
         let _ = (&mut signal).await;
-        place.leave(&client).await
+        leave(context, &link, &place).await
     };
     tokio::select! {
         result = elected => result,
-        () = session.keep(&client) => Err(Failure::new(EXIT_ERROR, "elect: session expired")),
+        () = session.keep(&link) => Err(Failure::new(EXIT_ERROR, "elect: session expired")),
     }
 }
 
 async fn observe(context: &Context, name: &str) -> Result<(), Failure> {
     let signal = signal()?;
-    let client = context.connect().await?;
-    let observed = row::observe(&client, name, |found| context.printer.get(&found.encode_to_vec()));
+    let link = Link::open(context).await?;
+    let observed = row::observe(&link, name, |found| context.printer.get(&found.encode_to_vec()));
     tokio::select! {
         lost = observed => lost.and(Err(Failure::new(EXIT_ERROR, "elect: observer lost"))),
         _ = signal => Ok(()),

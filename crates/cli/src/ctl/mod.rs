@@ -5,6 +5,7 @@ mod check;
 mod cluster;
 mod kv;
 mod lease;
+mod link;
 mod lock;
 mod member;
 mod mirror;
@@ -28,6 +29,9 @@ use print::Printer;
 
 const RELEASE: api::version::Version = api::version::Line::V3_7.release();
 const RECEIVE_BYTES_MAX: usize = i32::MAX as usize;
+
+/// How long a command that stands waits before it tries again (etcd: client/v3/lease.go, retryConnWait).
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
 const TOOL: Tool = Tool {
     name: "etcdctl",
@@ -409,9 +413,10 @@ impl Context {
         Ok(Client::connect(&self.config(endpoints), Some(deadline)).await?)
     }
 
-    /// Tries until somebody answers: `Client::connect` pauses between its attempts.
+    /// Tries until somebody answers. Begins with a pause: who was just lost may answer and refuse at once.
     async fn reconnect(&self) -> Client {
         loop {
+            tokio::time::sleep(RECONNECT_PAUSE).await;
             if let Ok(client) = self.connect().await {
                 return client;
             }

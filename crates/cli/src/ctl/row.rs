@@ -1,6 +1,7 @@
 //! Keys that stand in a row below a name, each on the lease of who made it: the recipe under locks and
 //! elections (client/v3/concurrency of etcd). Waits by watching, never by asking again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::etcdserverpb::{
@@ -13,7 +14,9 @@ use api::mvccpb::{Event, event::EventType};
 use bytes::Bytes;
 use prost::Message;
 
-use super::{decode, prefix_end};
+use super::link::{Link, Lost};
+use super::watch::next_revision;
+use super::{decode, lease, prefix_end};
 use crate::{EXIT_ERROR, Failure};
 use client::{Client, Stream};
 
@@ -35,26 +38,11 @@ impl Session {
         })
     }
 
-    /// Renews the lease at a third of its time; returns when it is gone, or nobody renews it any more.
-    pub(super) async fn keep(&self, client: &Client) {
-        let third = Duration::from_millis(u64::try_from(self.seconds).unwrap_or(1).max(1) * 1000 / 3);
-        let Ok(mut stream) = client.stream("/etcdserverpb.Lease/LeaseKeepAlive", &[]).await else {
-            return;
-        };
-        loop {
-            let request = pb::LeaseKeepAliveRequest { id: self.lease };
-            if stream.send(&request).await.is_err() {
-                return;
-            }
-            let Ok(Some(answer)) = stream.next().await else {
-                return;
-            };
-            let alive = decode::<pb::LeaseKeepAliveResponse>(&answer);
-            if alive.map_or(0, |alive| alive.ttl) <= 0 {
-                return;
-            }
-            tokio::time::sleep(third).await;
-        }
+    /// Renews the lease; returns when it is gone, or cannot be renewed any more.
+    pub(super) async fn keep(&self, link: &Link<'_>) {
+        let lives = Duration::from_secs(u64::try_from(self.seconds).unwrap_or(1));
+        // Why it cannot be renewed makes no difference: nobody holds anything any more.
+        drop(lease::keep(link, self.lease, lives, |_| Ok(())).await);
     }
 }
 
@@ -84,7 +72,12 @@ impl Place {
             lease: session.lease,
             ..Default::default()
         });
-        let taken = if_created_at(client, &key, 0, put).await?;
+        // A second attempt could find the first one's key and take it for another's.
+        let taken = match if_created_at(client, &key, 0, put).await {
+            Ok(taken) => taken,
+            Err(Lost::Way(status)) => return Err(status.into()),
+            Err(Lost::For(failure)) => return Err(failure),
+        };
         if !taken.succeeded {
             return Err(Failure::new(
                 EXIT_ERROR,
@@ -101,57 +94,58 @@ impl Place {
     }
 
     /// Waits until nobody is before this place. False if nobody was from the start.
-    pub(super) async fn wait(&self, client: &Client) -> Result<bool, Failure> {
+    pub(super) async fn wait(&self, link: &Link<'_>) -> Result<bool, Failure> {
         let mut waited = false;
         loop {
             let mut request = first(&self.prefix, SortOrder::Descend);
             request.max_create_revision = self.revision - 1;
-            let found = range(client, &request).await?;
+            let found = range(link, &request).await?;
             let Some(before) = found.kvs.into_iter().next() else {
                 return Ok(waited);
             };
             waited = true;
             let seen = found.header.unwrap_or_default().revision;
-            let mut watch = watch(client, before.key, Bytes::new(), seen).await?;
-            while !next_events(&mut watch).await?.1.iter().any(is_delete) {}
+            let mut watch = Watch::new(link, before.key, Bytes::new(), seen).await;
+            while !watch.next().await?.1.iter().any(is_delete) {}
         }
     }
 
     /// What the place's key says now.
-    pub(super) async fn read(&self, client: &Client) -> Result<pb::RangeResponse, Failure> {
+    pub(super) async fn read(&self, link: &Link<'_>) -> Result<pb::RangeResponse, Failure> {
         let request = pb::RangeRequest {
             key: self.key.clone(),
             ..Default::default()
         };
-        range(client, &request).await
+        range(link, &request).await
     }
 
     /// Gives the place up.
-    pub(super) async fn leave(&self, client: &Client) -> Result<(), Failure> {
+    pub(super) async fn leave(&self, link: &Link<'_>) -> Result<(), Failure> {
         let delete = Request::RequestDeleteRange(pb::DeleteRangeRequest {
             key: self.key.clone(),
             ..Default::default()
         });
-        if_created_at(client, &self.key, self.revision, delete)
-            .await
-            .map(drop)
+        let left = link
+            .until_done(async |client| if_created_at(client, &self.key, self.revision, delete.clone()).await);
+        left.await.map(drop)
     }
 }
 
 /// Hands over who is first in the row below `name`, and whoever is after that. Returns when watching fails.
 pub(super) async fn observe(
-    client: &Client,
+    link: &Link<'_>,
     name: &str,
     mut see: impl FnMut(pb::RangeResponse) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let prefix = prefix_of(name);
     loop {
-        let mut found = range(client, &first(&prefix, SortOrder::Ascend)).await?;
+        let mut found = range(link, &first(&prefix, SortOrder::Ascend)).await?;
         if found.kvs.is_empty() {
             let seen = found.header.unwrap_or_default().revision;
-            let mut watch = watch(client, prefix.clone().into(), prefix_end(&prefix).into(), seen).await?;
+            let (key, end) = (prefix.clone().into(), prefix_end(&prefix).into());
+            let mut watch = Watch::new(link, key, end, seen).await;
             while found.kvs.is_empty() {
-                let (_, events) = next_events(&mut watch).await?;
+                let (_, events) = watch.next().await?;
                 let put = events.into_iter().find(|event| !is_delete(event));
                 found.kvs.extend(put.and_then(|event| event.kv));
             }
@@ -163,10 +157,10 @@ pub(super) async fn observe(
         let key = found.kvs.first().map(|kv| kv.key.clone()).unwrap_or_default();
         let seen = found.header.unwrap_or_default().revision;
         see(found)?;
-        let mut watch = watch(client, key, Bytes::new(), seen + 1).await?;
+        let mut watch = Watch::new(link, key, Bytes::new(), seen + 1).await;
         let mut in_office = true;
         while in_office {
-            let (header, events) = next_events(&mut watch).await?;
+            let (header, events) = watch.next().await?;
             for event in events {
                 if is_delete(&event) {
                     in_office = false;
@@ -198,8 +192,9 @@ fn first(prefix: &[u8], order: SortOrder) -> pb::RangeRequest {
     }
 }
 
-async fn range(client: &Client, request: &pb::RangeRequest) -> Result<pb::RangeResponse, Failure> {
-    decode(&client.unary("/etcdserverpb.KV/Range", request).await?)
+async fn range(link: &Link<'_>, request: &pb::RangeRequest) -> Result<pb::RangeResponse, Failure> {
+    let found = link.until_done(async |client| Ok(client.unary("/etcdserverpb.KV/Range", request).await?));
+    decode(&found.await?)
 }
 
 async fn if_created_at(
@@ -207,7 +202,7 @@ async fn if_created_at(
     key: &Bytes,
     revision: i64,
     success: Request,
-) -> Result<pb::TxnResponse, Failure> {
+) -> Result<pb::TxnResponse, Lost> {
     let request = pb::TxnRequest {
         compare: vec![pb::Compare {
             result: compare::CompareResult::Equal.into(),
@@ -221,37 +216,73 @@ async fn if_created_at(
         }],
         failure: Vec::new(),
     };
-    decode(&client.unary("/etcdserverpb.KV/Txn", &request).await?)
+    Ok(decode(&client.unary("/etcdserverpb.KV/Txn", &request).await?)?)
 }
 
-async fn watch(
-    client: &Client,
-    key: Bytes,
-    range_end: Bytes,
-    start_revision: i64,
-) -> Result<Stream, Failure> {
-    let mut stream = client.stream("/etcdserverpb.Watch/Watch", &[]).await?;
-    let create = pb::WatchCreateRequest {
-        key,
-        range_end,
-        start_revision,
-        ..Default::default()
-    };
-    let request = pb::WatchRequest {
-        request_union: Some(RequestUnion::CreateRequest(create)),
-    };
-    stream.send(&request).await?;
-    Ok(stream)
+type Seen = (Option<pb::ResponseHeader>, Vec<Event>);
+
+/// A watch that goes on at another member where one is lost.
+struct Watch<'a> {
+    link: &'a Link<'a>,
+    client: Arc<Client>,
+    create: pb::WatchCreateRequest,
+    stream: Option<Stream>,
 }
 
-async fn next_events(watch: &mut Stream) -> Result<(Option<pb::ResponseHeader>, Vec<Event>), Failure> {
-    let lost = || Failure::new(EXIT_ERROR, "lost watcher waiting for delete");
-    let answer = watch.next().await?.ok_or_else(lost)?;
-    let response = pb::WatchResponse::decode(answer).map_err(|_| lost())?;
-    match response.compact_revision {
-        0 if response.canceled => Err(Failure::new(EXIT_ERROR, response.cancel_reason)),
-        0 => Ok((response.header, response.events)),
-        _ => Err(api::error::COMPACTED.into()),
+impl<'a> Watch<'a> {
+    async fn new(link: &'a Link<'a>, key: Bytes, range_end: Bytes, start_revision: i64) -> Watch<'a> {
+        Watch {
+            link,
+            client: link.client().await,
+            create: pb::WatchCreateRequest {
+                key,
+                range_end,
+                start_revision,
+                ..Default::default()
+            },
+            stream: None,
+        }
+    }
+
+    async fn next(&mut self) -> Result<Seen, Failure> {
+        loop {
+            match self.receive().await {
+                Ok(seen) => return Ok(seen),
+                Err(Lost::For(failure)) => return Err(failure),
+                Err(Lost::Way(_)) => {
+                    self.stream = None;
+                    self.client = self.link.instead_of(&self.client).await;
+                }
+            }
+        }
+    }
+
+    /// What this member tells next. Another would be asked for what comes behind it.
+    async fn receive(&mut self) -> Result<Seen, Lost> {
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            none => {
+                let mut stream = self.client.stream("/etcdserverpb.Watch/Watch", &[]).await?;
+                let request = pb::WatchRequest {
+                    request_union: Some(RequestUnion::CreateRequest(self.create.clone())),
+                };
+                stream.send(&request).await?;
+                none.insert(stream)
+            }
+        };
+        let lost = || Failure::new(EXIT_ERROR, "lost watcher waiting for delete");
+        let answer = stream.next().await?.ok_or_else(lost)?;
+        let response = pb::WatchResponse::decode(answer).map_err(|_| lost())?;
+        if response.compact_revision != 0 {
+            return Err(Failure::from(api::error::COMPACTED).into());
+        }
+        if response.canceled {
+            return Err(Failure::new(EXIT_ERROR, response.cancel_reason).into());
+        }
+        if let Some(next) = next_revision(self.create.start_revision, &response) {
+            self.create.start_revision = next;
+        }
+        Ok((response.header, response.events))
     }
 }
 

@@ -4,11 +4,11 @@
 use std::convert::Infallible;
 use std::process::Command as Process;
 
-use api::error::{Code, NO_LEADER, Status};
+use api::error::{NO_LEADER, Status};
 use api::etcdserverpb::{self as pb, watch_request::RequestUnion};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use super::{Context, TOOL, decode, prefix_end};
+use super::{Context, TOOL, decode, link, prefix_end};
 use crate::flags::{Command, Flag, Kind, Line, Parsed, flag};
 use crate::text::{quote, split_words};
 use crate::{EXIT_ERROR, EXIT_INTERRUPTED, EXIT_INVALID_INPUT, Failure};
@@ -105,14 +105,14 @@ impl From<Failure> for Lost {
 }
 
 impl From<Status> for Lost {
-    /// etcd: client/v3/client.go, isHaltErr; that there is no leader ends a watch that demands one.
+    /// That there is no leader ends a watch that demands one.
     fn from(status: Status) -> Lost {
         if status.message == NO_LEADER.message {
             return Lost::Watch(Some(status.message.into_owned()));
         }
-        match status.code {
-            Code::Unavailable | Code::Internal => Lost::Way(status),
-            _ => Lost::For(status.into()),
+        match link::Lost::from(status) {
+            link::Lost::Way(status) => Lost::Way(status),
+            link::Lost::For(failure) => Lost::For(failure),
         }
     }
 }
@@ -142,7 +142,7 @@ async fn follow(
 }
 
 /// Where a watch goes on after an answer (etcd: client/v3/watch.go, serveSubstream).
-fn next_revision(start: i64, answer: &pb::WatchResponse) -> Option<i64> {
+pub(super) fn next_revision(start: i64, answer: &pb::WatchResponse) -> Option<i64> {
     let revision = answer.header.as_ref().map_or(0, |header| header.revision);
     match answer.events.last() {
         Some(event) => Some(event.kv.as_ref()?.mod_revision + 1),
@@ -312,6 +312,8 @@ fn interactive_line(line: &str, from_env: &[String]) -> Result<LineRequest, Fail
 
 #[cfg(test)]
 mod tests {
+    use api::error::Code;
+
     use super::*;
 
     fn answer(revision: i64, created: bool, events: &[i64]) -> pb::WatchResponse {

@@ -243,39 +243,57 @@ impl Server {
             let _ = front.send(Order::Stop);
         }
         let deadline = Instant::now() + patience;
-        let mut busy = self.fronts.len();
-        while busy > 0 {
-            match self.event_until(deadline) {
-                Some(Event::Drained) => busy -= 1,
-                Some(Event::Fatal(fatal)) => return Err(fatal),
-                Some(_) => {}
-                None => break,
-            }
+        if drain(&self.events, self.fronts.len(), deadline)? == Drained::Fronts {
+            self.driver.stop();
+            until_stopped(&self.events, Instant::now() + STOP_MAX)?;
         }
-        self.driver.stop();
-        let deadline = Instant::now() + STOP_MAX;
-        loop {
-            match self.event_until(deadline) {
-                Some(Event::Stopped) => {
-                    self.driver.close();
-                    return Ok(());
-                }
-                Some(Event::Fatal(fatal)) => return Err(fatal),
-                Some(_) => {}
-                None => {
-                    return Err(Fatal {
-                        what: "member".to_string(),
-                        reason: "it did not stop in time; the log has all that was acknowledged".to_string(),
-                    });
-                }
-            }
-        }
+        self.driver.close();
+        Ok(())
     }
+}
 
-    fn event_until(&self, deadline: Instant) -> Option<Event> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        self.events.recv_timeout(left).ok()
+/// What ended while the fronts were waited for.
+#[derive(Debug, PartialEq, Eq)]
+enum Drained {
+    /// The fronts have answered their clients, or their time is over.
+    Fronts,
+    /// The member has stopped by itself, since it was removed from its cluster at the same time. It says so once.
+    Member,
+}
+
+fn drain(events: &Receiver<Event>, fronts: usize, deadline: Instant) -> Result<Drained, Fatal> {
+    let mut busy = fronts;
+    while busy > 0 {
+        match event_until(events, deadline) {
+            Some(Event::Drained) => busy -= 1,
+            Some(Event::Stopped) => return Ok(Drained::Member),
+            Some(Event::Fatal(fatal)) => return Err(fatal),
+            Some(_) => {}
+            None => break,
+        }
     }
+    Ok(Drained::Fronts)
+}
+
+fn until_stopped(events: &Receiver<Event>, deadline: Instant) -> Result<(), Fatal> {
+    loop {
+        match event_until(events, deadline) {
+            Some(Event::Stopped) => return Ok(()),
+            Some(Event::Fatal(fatal)) => return Err(fatal),
+            Some(_) => {}
+            None => {
+                return Err(Fatal {
+                    what: "member".to_string(),
+                    reason: "it did not stop in time; the log has all that was acknowledged".to_string(),
+                });
+            }
+        }
+    }
+}
+
+fn event_until(events: &Receiver<Event>, deadline: Instant) -> Option<Event> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    events.recv_timeout(left).ok()
 }
 
 /// Whether the member has been here before. What is damaged is told when it is opened.
@@ -534,6 +552,23 @@ pub fn default_host() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A member that is removed and told to stop at the same time has nothing more to say.
+    #[test]
+    fn a_member_that_stops_by_itself_meanwhile_is_not_waited_for() {
+        let (tell, events) = std::sync::mpsc::channel();
+        let far = Instant::now() + STOP_MAX;
+        for event in [Event::Drained, Event::Ready, Event::Stopped] {
+            tell.send(event).unwrap();
+        }
+        assert_eq!(drain(&events, 2, far).unwrap(), Drained::Member);
+        for event in [Event::Drained, Event::Drained, Event::Stopped] {
+            tell.send(event).unwrap();
+        }
+        assert_eq!(drain(&events, 2, far).unwrap(), Drained::Fronts);
+        until_stopped(&events, far).unwrap();
+        assert!(until_stopped(&events, Instant::now()).is_err());
+    }
 
     #[test]
     fn initial_clusters_are_read() {

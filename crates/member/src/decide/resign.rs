@@ -93,6 +93,16 @@ impl NoRoom {
     }
 }
 
+/// Who can lead at once: a voter that was heard of, and of those the one with the longest log. Who does not get what it is
+/// sent comes last: a member that has just ended counts as heard of until the next check of the quorum.
+fn heir(status: &raft::Status, may: impl Fn(&raft::PeerStatus) -> bool) -> Option<u64> {
+    let others = status.peers.iter().filter(|peer| peer.id != status.id);
+    others
+        .filter(|peer| !peer.learner && peer.recent_active && may(peer))
+        .max_by_key(|peer| (peer.state == raft::PeerState::Replicate, peer.matched))
+        .map(|peer| peer.id)
+}
+
 impl Decide {
     /// Hands leadership on when this member's own disk does not come back from a write: its heartbeats would keep the
     /// others from electing one whose disk works (etcd issue 13527). Only where the disks of the others have committed
@@ -106,26 +116,19 @@ impl Decide {
             // Somebody is about to take over already.
             return;
         }
-        let can_lead = |peer: &&raft::PeerStatus| {
-            peer.id != status.id && !peer.learner && peer.recent_active && peer.matched > durable
-        };
-        let heir = status
-            .peers
-            .iter()
-            .filter(can_lead)
-            .max_by_key(|peer| peer.matched);
+        let heir = heir(&status, |peer| peer.matched > durable);
         let Some(heir) = heir.filter(|_| status.hard_state.commit > durable) else {
             return;
         };
         router.log(
             LogLine::warn("the disk of the log is stuck; leadership transfer starting")
                 .with("local-member-id", format!("{:x}", status.id))
-                .with("transferee-member-id", format!("{:x}", heir.id))
+                .with("transferee-member-id", format!("{heir:x}"))
                 .with("durable-index", durable)
                 .with("commit-index", status.hard_state.commit),
         );
         self.unwritten.complained(ATTEMPT_TIMEOUTS * self.election_ticks);
-        self.raft.transfer(heir.id);
+        self.raft.transfer(heir);
     }
 
     /// Hands leadership on when there is no room for this member's data file: as a leader it would take no proposals,
@@ -142,15 +145,7 @@ impl Decide {
             // Somebody is about to take over already.
             return;
         }
-        let can_lead = |peer: &&raft::PeerStatus| {
-            peer.id != status.id && !peer.learner && peer.recent_active && self.no_room.may_ask(peer.id)
-        };
-        let heir = status
-            .peers
-            .iter()
-            .filter(can_lead)
-            .max_by_key(|peer| peer.matched);
-        let Some(heir) = heir.map(|heir| heir.id) else {
+        let Some(heir) = heir(&status, |peer| self.no_room.may_ask(peer.id)) else {
             return;
         };
         router.log(
@@ -169,22 +164,16 @@ impl Decide {
             return;
         };
         let status = self.raft.status();
-        let heir = status
-            .peers
-            .iter()
-            .filter(|peer| peer.id != status.id && !peer.learner && peer.recent_active)
-            .max_by_key(|peer| peer.matched);
-        match heir {
+        match heir(&status, |_| true) {
             Some(heir) if status.soft_state.role == raft::Role::Leader && now < until => {
                 if !asked {
                     router.log(
                         LogLine::info("leadership transfer starting")
                             .with("local-member-id", format!("{:x}", status.id))
                             .with("current-leader-member-id", format!("{:x}", status.id))
-                            .with("transferee-member-id", format!("{:x}", heir.id)),
+                            .with("transferee-member-id", format!("{heir:x}")),
                     );
-                    let to = heir.id;
-                    self.raft.transfer(to);
+                    self.raft.transfer(heir);
                     self.stopping = Stopping::HandingOver { until, asked: true };
                 }
             }
@@ -235,6 +224,44 @@ mod tests {
     fn pass(no_room: &mut NoRoom, ticks: u64, leader: u64, full: bool) {
         let known = (leader != raft::NONE).then_some(leader);
         (0..ticks).for_each(|_| no_room.tick(known, leader == OWN, full));
+    }
+
+    #[test]
+    fn who_does_not_get_what_it_is_sent_leads_last() {
+        let peer = |id: u64, matched: u64, state: raft::PeerState| raft::PeerStatus {
+            id,
+            learner: false,
+            matched,
+            next: matched + 1,
+            state,
+            recent_active: true,
+            paused: false,
+            pending_snapshot: 0,
+            inflight_messages: 0,
+        };
+        let (gets, lost) = (raft::PeerState::Replicate, raft::PeerState::Probe);
+        let mut status = raft::Status {
+            id: OWN,
+            hard_state: raft::HardState::default(),
+            soft_state: raft::SoftState::default(),
+            applied: 0,
+            last_index: 9,
+            transferee: raft::NONE,
+            election_timeout: 10,
+            peers: vec![
+                peer(OWN, 9, gets),
+                peer(2, 7, gets),
+                peer(3, 8, gets),
+                peer(4, 8, lost),
+            ],
+        };
+        assert_eq!(heir(&status, |_| true), Some(3));
+        assert_eq!(heir(&status, |peer| peer.id > 3), Some(4), "better than nobody");
+        status.peers[2].learner = true;
+        assert_eq!(heir(&status, |_| true), Some(2));
+        status.peers[1].recent_active = false;
+        assert_eq!(heir(&status, |_| true), Some(4));
+        assert_eq!(heir(&status, |_| false), None);
     }
 
     #[test]
